@@ -1,0 +1,47 @@
+# Everything here needs Go, a C compiler and nothing else; `make lint` fetches its linter as a Go module.
+
+GO       ?= go
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+# Flags for one's own use: make test TESTFLAGS='-run Plan', make bench BENCHFLAGS='-scale 0.01 -only plan'.
+TESTFLAGS  ?=
+BENCHFLAGS ?=
+
+.PHONY: help build test race lint fmt golden bench docs demo check clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## the binary, in bin/dray
+	CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w' -o bin/dray ./cmd/dray
+
+test: ## all tests; ends with what was skipped, and why
+	@$(GO) run ./internal/testsum -timeout 20m $(TESTFLAGS) ./...
+
+race: ## all tests under the race detector
+	@$(GO) run ./internal/testsum -race -timeout 45m $(TESTFLAGS) ./...
+
+lint: ## golangci-lint with gofumpt, at a pinned version (the first run builds it: some minutes)
+	$(GO) run $(GOLANGCI) run ./...
+
+fmt: ## gofumpt everything
+	$(GO) run $(GOLANGCI) fmt ./...
+
+golden: ## rewrite the golden files; read the difference before committing it
+	$(GO) test $$(grep -rl --include='*_test.go' 'dray/internal/golden"' . | xargs -n1 dirname | sort -u) -update
+
+bench: build ## the ratios of our work to the best hand-written equivalent
+	$(GO) run ./internal/bench $(BENCHFLAGS)
+
+docs: ## write docs/connectors and docs/reference from the code
+	$(GO) test ./config -run TestReferencePage -update
+	$(GO) test ./connectors/registry -run TestPagesAreUpToDate -update
+
+demo: ## the main job on an embedded DuckDB against local stand-ins: load, nothing to send, only what changed
+	@$(GO) run ./examples/demo
+
+check: lint race docs ## what must be green before a change is proposed
+	git diff --exit-code -- docs/connectors docs/reference
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,248 @@
+package cli
+
+import (
+	"context"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/models/graph"
+	"github.com/dray-dev/dray/sync/report"
+	"github.com/dray-dev/dray/sync/run"
+)
+
+func (a *app) runCommand() *cobra.Command {
+	var o run.RunOptions
+	cmd := &cobra.Command{
+		Use:   "run [SYNC…]",
+		Short: "Build what is needed, plan, and deliver the difference",
+		Long: `Builds what the syncs read, compares it with what each destination acknowledged, checks the guards, and sends the
+difference. Without names: every enabled sync, in dependency order. A run that was interrupted or killed is taken up by
+the next one.`,
+		Example:           "  dray run\n  dray run vips_to_crm\n  dray run +vips_to_crm\n  dray run vips_to_crm --allow removes=5f1c",
+		GroupID:           groupDeliver,
+		ValidArgsFunction: a.completeNames(graph.Sync),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			started := false
+			err := a.with(cmd.Context(), func(s *run.Session) error {
+				started = true
+				c, err := a.syncsToRun(cmd, s, args)
+				if err != nil {
+					return err
+				}
+				if len(c.names) == 0 {
+					return a.nothingToRun(s)
+				}
+				runs, err := s.Run(cmd.Context(), c.names, o)
+				a.progress.stop()
+				return a.showRuns(cmd.Context(), s.Graph, c, runs, err)
+			})
+			if kind, known := diag.KindOf(err); known && kind == diag.Locked && !started {
+				return a.notStarted(cmd.Context(), args, err)
+			}
+			return err
+		},
+	}
+	a.workFlags(cmd)
+	a.failedFlag(cmd)
+	fullRefreshFlag(cmd, &o.Full)
+	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "build into scratch and plan, send nothing")
+	cmd.Flags().StringArrayVar(&o.Allow, "allow", nil, "let through what a guard holds: `WHAT=FINGERPRINT` as dray plan prints it; may be repeated")
+	return cmd
+}
+
+func (a *app) failedFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&a.flags.failed, "failed", false, "only what did not succeed last time")
+}
+
+func fullRefreshFlag(cmd *cobra.Command, full *bool) {
+	cmd.Flags().BoolVar(full, "full-refresh", false, "build incremental models anew")
+}
+
+// syncsToRun is chooseSyncs with --failed applied.
+func (a *app) syncsToRun(cmd *cobra.Command, s *run.Session, args []string) (chosen, error) {
+	c, err := a.chooseSyncs(s, args)
+	if err != nil || !a.flags.failed {
+		return c, err
+	}
+	c.names, err = failedSyncs(func(sync string) ([]report.Run, error) { return s.Runs(cmd.Context(), sync, 1) }, c.names)
+	return c, err
+}
+
+// nothingToRun ends a run that has no syncs, and says why there are none.
+func (a *app) nothingToRun(s *run.Session) error {
+	a.show([]any{}, func(out screen) {
+		switch {
+		case a.flags.failed:
+			out.line("nothing to do: no sync failed last time")
+		case len(s.Project.Syncs) > 0:
+			out.line("nothing to do: no enabled sync is selected")
+		default:
+			out.line("nothing to do: the project has no syncs")
+			out.line("  add one under syncs: in a YAML file of the project; `dray init DIR` writes an example")
+		}
+	})
+	return nil
+}
+
+// notStarted reports each sync as locked: the warehouse is another process's (DESIGN §4). err is why.
+func (a *app) notStarted(ctx context.Context, args []string, err error) error {
+	p, perr := a.prepare()
+	if perr != nil {
+		return err
+	}
+	c, cerr := a.chooseSyncs(&run.Session{Prepared: p}, args) // choosing needs no connection
+	if cerr != nil {
+		return err
+	}
+	why := problem(problems(ctx, err)[0])
+	now := a.now().UTC()
+	runs := make([]report.Run, len(c.names))
+	for i, name := range c.names {
+		runs[i] = report.Run{
+			Sync: name, Status: report.Locked, ExitCode: diag.Locked.ExitCode(), StartedAt: now, FinishedAt: now, Error: &why,
+			Skipped: report.Skipped{Reasons: map[string]int64{}},
+		}
+	}
+	return a.showRuns(ctx, p.Graph, c, runs, err)
+}
+
+// showRuns shows every report, also when some of the runs failed.
+func (a *app) showRuns(ctx context.Context, g *graph.Graph, c chosen, runs []report.Run, err error) error {
+	if len(runs) == 0 {
+		return err
+	}
+	var document any = runs
+	if c.one && len(runs) == 1 {
+		document = runs[0]
+	}
+	a.show(document, func(out screen) { drawRuns(out, runs, about(g)) })
+	reported := make([]syncProblem, len(runs))
+	codes := make([]int, len(runs))
+	for i, r := range runs {
+		reported[i] = syncProblem{r.Sync, r.Error}
+		codes[i] = r.ExitCode
+	}
+	a.explain(ctx, err, reported)
+	a.code = gravest(append(codes, a.code))
+	return nil
+}
+
+// syncProblem is a report's error with its sync.
+type syncProblem struct {
+	sync    string
+	problem *report.Problem
+}
+
+// explain says on stderr what kept reports from being successes. Reports carry their errors in JSON; for people they come
+// after the tables. It sets the command's exit code, by the error, and returns it.
+func (a *app) explain(ctx context.Context, err error, reported []syncProblem) int {
+	var found []*diag.Error
+	if err != nil {
+		found = problems(ctx, err)
+		a.code = exitCode(found)
+	}
+	if a.json() {
+		return a.code
+	}
+	for _, r := range reported {
+		if r.problem != nil && !slices.ContainsFunc(found, func(e *diag.Error) bool { return e.Message() == r.problem.Message }) {
+			found = append(found, problemOf(r))
+		}
+	}
+	a.tell(found)
+	return a.code
+}
+
+// problemOf makes a report's error one that can be told.
+func problemOf(r syncProblem) *diag.Error {
+	message := r.sync + ": " + r.problem.Message
+	if r.problem.At != "" {
+		message = r.problem.At + ": " + message
+	}
+	return &diag.Error{Code: r.problem.Code, Msg: message, Hint: r.problem.Hint}
+}
+
+func (a *app) backfillCommand() *cobra.Command {
+	var b run.Backfill
+	var o run.RunOptions
+	cmd := &cobra.Command{
+		Use:   "backfill SYNC",
+		Short: "Send rows again, whatever the difference says",
+		Long: `Sends rows of a sync again although their destination acknowledged them: all of them, or those that a condition, a file
+of keys, a time or a set of fields chooses. Insert mode needs --resend, and keeps the dedupe ids.`,
+		Example: `  dray backfill vips_to_crm --full
+  dray backfill vips_to_crm --where "country = 'DK'" --dry-run
+  dray backfill vips_to_crm --keys wrong.csv
+  dray backfill vips_to_crm --fields ltv,tier
+  dray backfill events_to_ads --since 2026-03-01 --resend`,
+		GroupID:           groupDeliver,
+		Args:              syncArgument("backfill SYNC [flags]"),
+		ValidArgsFunction: a.completeNames(graph.Sync),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkBackfill(b); err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), func(s *run.Session) error {
+				a.sayRateLimit(s, args[0])
+				rep, err := s.Backfill(cmd.Context(), args[0], b, o)
+				a.progress.stop()
+				if rep.Sync == "" {
+					return err
+				}
+				return a.showRuns(cmd.Context(), s.Graph, chosen{one: true}, []report.Run{rep}, err)
+			})
+		},
+	}
+	a.projectFlags(cmd)
+	f := cmd.Flags()
+	f.BoolVar(&b.Full, "full", false, "every row of the sync")
+	f.StringVar(&b.Where, "where", "", "rows for which a condition in `SQL` holds")
+	f.StringVar(&b.Keys, "keys", "", "rows whose keys stand in a `FILE`: primary keys, one a line, or a CSV with a header")
+	f.StringSliceVar(&b.Fields, "fields", nil, "send only these fields (`a,b`)")
+	f.StringVar(&b.Since, "since", "", "rows at or after a `TIME`")
+	f.Int64Var(&b.Limit, "limit", 0, "at most `N` rows")
+	f.BoolVar(&b.DryRun, "dry-run", false, "count, send nothing")
+	f.BoolVar(&b.Resend, "resend", false, "insert mode: send again what was sent, under the same dedupe ids")
+	f.StringVar(&b.Resume, "resume", "", "go on with the backfill of a `RUN`")
+	f.StringArrayVar(&o.Allow, "allow", nil, "let through what a guard holds: `WHAT=FINGERPRINT`; may be repeated")
+	return cmd
+}
+
+// checkBackfill wants the user to say which rows.
+func checkBackfill(b run.Backfill) error {
+	chooses := b.Where != "" || b.Keys != "" || b.Since != "" || len(b.Fields) > 0 || b.Limit > 0
+	switch {
+	case b.Limit < 0:
+		return diag.Errorf(diag.Invalid, "backfill.limit", "--limit must not be negative")
+	case b.Resume != "" && (b.Full || chooses):
+		return diag.Errorf(diag.Invalid, "backfill.resume", "--resume goes on with the rows its run had chosen; it takes no other choice")
+	case b.Resume == "" && !b.Full && !chooses:
+		return diag.Errorf(diag.Invalid, "backfill.rows", "say which rows to send again").
+			WithHint("--full, or --where, --keys, --since, --fields, --limit; or --resume RUN")
+	}
+	return nil
+}
+
+// sayRateLimit tells how fast the destination lets a backfill be.
+func (a *app) sayRateLimit(s *run.Session, sync string) {
+	n := s.Graph.Node(graph.Sync, sync)
+	if n == nil {
+		return
+	}
+	d := s.Graph.Node(graph.Destination, n.Sync.Destination)
+	if d == nil {
+		return
+	}
+	for _, spec := range destinationSpecs() {
+		if spec.Type != d.Destination.Type {
+			continue
+		}
+		limit := rateLimit(spec.Rate)
+		if limit == "" {
+			limit = "none"
+		}
+		a.say("rate limit of %s: %s", d.Name, limit)
+	}
+}

@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"context"
+	"time"
+
+	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/connectors/registry"
+	"github.com/dray-dev/dray/models/graph"
+	"github.com/dray-dev/dray/sync/run"
+)
+
+// deps is what this process lends the path.
+func (a *app) deps() run.Deps {
+	return run.Deps{
+		Connector:     registry.Destination,
+		OpenWarehouse: registry.OpenWarehouse,
+		UserAgent:     "dray/" + thisBinary().Version,
+		Log:           a.log,
+		Now:           time.Now,
+		Progress:      a.progress,
+		Built:         a.progress.built,
+	}
+}
+
+// destinationSpecs is every connector's declaration, sorted by type.
+func destinationSpecs() []destination.Spec {
+	entries := registry.Destinations()
+	specs := make([]destination.Spec, len(entries))
+	for i, e := range entries {
+		specs[i] = e.Connector.Spec()
+	}
+	return specs
+}
+
+// options are the flags as the path knows them.
+func (a *app) options() (run.Options, error) {
+	dir, err := a.projectDir()
+	if err != nil {
+		return run.Options{}, err
+	}
+	vars, err := variables(a.flags.vars)
+	if err != nil {
+		return run.Options{}, err
+	}
+	return run.Options{
+		Dir:        dir,
+		Target:     a.flags.target,
+		Vars:       vars,
+		AsOf:       a.flags.asOf,
+		Env:        a.env,
+		ShowValues: a.flags.showValues,
+		Threads:    a.flags.threads,
+		FailFast:   a.flags.failFast,
+	}, nil
+}
+
+// prepare loads the project without a connection.
+func (a *app) prepare() (*run.Prepared, error) {
+	o, err := a.options()
+	if err != nil {
+		return nil, err
+	}
+	return run.Prepare(a.deps(), o)
+}
+
+// with opens the project and its warehouse, does the work and closes both. A failure to close is the command's failure only
+// where the work itself went well.
+func (a *app) with(ctx context.Context, work func(*run.Session) error) (err error) {
+	o, err := a.options()
+	if err != nil {
+		return err
+	}
+	s, err := run.Open(ctx, a.deps(), o)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		a.progress.stop()
+		if closing := s.Close(); err == nil {
+			err = closing
+		}
+	}()
+	return work(s)
+}
+
+// about describes a sync for its header: "segment lapsed_vips → crm contacts, mirror".
+func about(g *graph.Graph) caption {
+	return func(sync string) string {
+		n := g.Node(graph.Sync, sync)
+		if n == nil || n.Sync == nil {
+			return ""
+		}
+		c := n.Sync
+		from := "model " + c.Model
+		switch {
+		case c.Segment != "":
+			from = "segment " + c.Segment
+		case c.Entity != "":
+			from = "entity " + c.Entity
+		}
+		return from + " → " + c.Destination + " " + c.Object + ", " + c.Mode
+	}
+}

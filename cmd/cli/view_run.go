@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dray-dev/dray/sync/report"
+)
+
+// drawRuns shows what became of each sync and, for several, the sum.
+func drawRuns(s screen, runs []report.Run, about caption) {
+	for i, r := range runs {
+		if i > 0 {
+			s.line("")
+		}
+		drawRun(s, r, about(r.Sync))
+	}
+	if len(runs) > 1 {
+		s.line("")
+		s.line("%s", runsTotal(runs))
+	}
+}
+
+func drawRun(s screen, r report.Run, about string) {
+	status := colored(s, r.Status)
+	if r.DryRun {
+		status += s.dim(" (dry run: nothing was sent)")
+	}
+	drawHeader(s, r.Sync, about, status)
+	if rows := outcomeRows(r); len(rows) > 0 {
+		s.table([]column{left(""), right("add"), right("change"), right("remove"), left("")}, rows)
+	}
+	if r.Error == nil || r.Rows > 0 || r.Requests > 0 { // a run that ended before it had counted has no numbers
+		s.line("  %s", s.dim(runFooter(r)))
+	}
+	drawRunReasons(s, r)
+}
+
+// outcomeRows has one line for each outcome that any row had.
+func outcomeRows(r report.Run) [][]string {
+	var rows [][]string
+	line := func(what string, c report.Counts, note string) {
+		if c.Total() > 0 {
+			rows = append(rows, []string{what, count(c.Add), count(c.Update), count(c.Remove), note})
+		}
+	}
+	if r.DryRun {
+		line("would send", r.Planned, "")
+	}
+	line("delivered", r.Delivered, "")
+	line("accepted", r.Accepted, "result pending")
+	line("rejected", r.Rejected, "")
+	line("uncertain", r.Uncertain, "sent, not answered")
+	line("parked", r.Parked, "rejected too often")
+	line("held", r.Held, "by a guard")
+	line("skipped", r.Skipped.Counts, reasons(r.Skipped.Reasons))
+	line("deferred", r.Deferred, "not tried")
+	return rows
+}
+
+// reasons lists skipped rows by reason, the most frequent first.
+func reasons(counts map[string]int64) string {
+	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
+	})
+	parts := make([]string, len(names))
+	for i, name := range names {
+		parts[i] = name + " " + count(counts[name])
+	}
+	return strings.Join(parts, ", ")
+}
+
+// runFooter is the one line of numbers under a run.
+func runFooter(r report.Run) string {
+	took := r.FinishedAt.Sub(r.StartedAt)
+	sent := r.Delivered.Total() + r.Accepted.Total()
+	parts := []string{fmt.Sprintf("%s, %s unchanged", plural(r.Rows, "row"), count(r.Unchanged))}
+	if r.HeldOut > 0 {
+		parts = append(parts, count(r.HeldOut)+" held out")
+	}
+	if r.Forgotten > 0 {
+		parts = append(parts, count(r.Forgotten)+" forgotten")
+	}
+	if r.Refreshed > 0 {
+		parts = append(parts, count(r.Refreshed)+" refreshed")
+	}
+	requests := plural(r.Requests, "request")
+	if r.Retries > 0 {
+		requests += fmt.Sprintf(" (%s)", retries(r.Retries))
+	}
+	parts = append(parts, requests)
+	if perSecond := rate(sent, took); perSecond != "" {
+		parts = append(parts, perSecond)
+	}
+	return strings.Join(append(parts, seconds(took)), " · ")
+}
+
+func retries(n int64) string {
+	if n == 1 {
+		return "1 retry"
+	}
+	return count(n) + " retries"
+}
+
+// drawRunReasons says why a run is not a success and what to do next.
+func drawRunReasons(s screen, r report.Run) {
+	if r.Error == nil { // an error says them itself, on stderr
+		for _, reason := range r.Reasons {
+			s.line("  %s %s", s.yellow("!"), reason)
+		}
+		drawAllow(s, "  ", r.Sync, r.Allow)
+	}
+	for _, next := range nextSteps(r) {
+		s.line("  %s %s", s.dim("→"), next)
+	}
+}
+
+// nextSteps are the commands that help with what a run left behind.
+func nextSteps(r report.Run) []string {
+	var steps []string
+	if r.Rejected.Total() > 0 {
+		steps = append(steps, fmt.Sprintf("dray errors %s  shows what the destination refused, and why", r.Sync))
+	}
+	if r.Parked.Total() > 0 {
+		steps = append(steps, fmt.Sprintf("dray retry %s  makes parked rows due again", r.Sync))
+	}
+	if (r.Uncertain.Total() > 0 || r.Deferred.Total() > 0) && r.Status != report.Locked {
+		steps = append(steps, fmt.Sprintf("dray run %s  takes up what was not answered or not tried", r.Sync))
+	}
+	return steps
+}
+
+func colored(s screen, status report.Status) string {
+	switch status {
+	case report.Succeeded:
+		return s.green(string(status))
+	case report.Failed:
+		return s.red(string(status))
+	default:
+		return s.yellow(string(status))
+	}
+}
+
+// runsTotal sums several runs in one line; syncs that did not succeed are counted by status.
+func runsTotal(runs []report.Run) string {
+	var sent, requests int64
+	byStatus := map[report.Status]int{}
+	var first, last time.Time
+	for _, r := range runs {
+		sent += r.Delivered.Total() + r.Accepted.Total()
+		requests += r.Requests
+		byStatus[r.Status]++
+		if first.IsZero() || r.StartedAt.Before(first) {
+			first = r.StartedAt
+		}
+		if r.FinishedAt.After(last) {
+			last = r.FinishedAt
+		}
+	}
+	var statuses []string
+	for _, status := range []report.Status{report.Succeeded, report.Partial, report.Failed, report.Stopped, report.Locked, report.Interrupted} {
+		if n := byStatus[status]; n > 0 {
+			statuses = append(statuses, fmt.Sprintf("%d %s", n, status))
+		}
+	}
+	parts := []string{strings.Join(statuses, ", "), plural(sent, "row") + " delivered", plural(requests, "request")}
+	if perSecond := rate(sent, last.Sub(first)); perSecond != "" {
+		parts = append(parts, perSecond)
+	}
+	return fmt.Sprintf("%d syncs: %s", len(runs), strings.Join(append(parts, seconds(last.Sub(first))), " · "))
+}

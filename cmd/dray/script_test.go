@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"dray": main})
+}
+
+// TestScripts drives the real main. Each file of testdata/script holds a project, commands and what they must answer.
+// Besides testscript's own commands there are:
+//
+//	code N COMMAND…           runs a command that must exit with N; stdout and stderr are kept as after exec
+//	json FILE PATH VALUE      FILE (or stdout) is one JSON document that has VALUE at PATH: .error.code, .[0].planned.add, .nodes.length
+//	jsonenv NAME FILE PATH    $NAME is what FILE has at PATH
+//	receiver NAME             a strict local webhook; its URL is in $NAME
+//	answers NAME STATUS…      the receiver's next answers; 2xx again after that
+//	rejects NAME KEYVALUE…    rows whose key holds the value are rejected from now on; none: nothing is
+//	holds, awaits, frees NAME requests get no answer from now on; wait until one came; answer again
+//	received NAME COUNT       how many requests came since the last received
+//	rows NAME FILE            the receiver's rows as they would stand there now are FILE's lines, sorted
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
+		Setup: func(env *testscript.Env) error {
+			receivers := map[string]*receiver{}
+			env.Values[receiversKey{}] = receivers
+			env.Defer(func() {
+				for _, r := range receivers {
+					r.server.Close()
+				}
+			})
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code":     cmdCode,
+			"json":     cmdJSON,
+			"jsonenv":  cmdJSONEnv,
+			"receiver": cmdReceiver,
+			"answers":  cmdAnswers,
+			"rejects":  cmdRejects,
+			"holds":    cmdHolds,
+			"awaits":   cmdAwaits,
+			"frees":    cmdFrees,
+			"received": cmdReceived,
+			"rows":     cmdRows,
+		},
+	})
+}
+
+func cmdCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N COMMAND…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%s: %v", args[1], err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+func cmdJSON(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: json FILE PATH VALUE")
+	}
+	got, err := lookUp(ts, args[0], args[1])
+	if err != nil {
+		if neg {
+			return
+		}
+		ts.Fatalf("%v", err)
+	}
+	if (got == args[2]) == neg {
+		ts.Fatalf("%s is %s, want %s", args[1], got, args[2])
+	}
+}
+
+func cmdJSONEnv(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: jsonenv NAME FILE PATH")
+	}
+	got, err := lookUp(ts, args[1], args[2])
+	ts.Check(err)
+	ts.Setenv(args[0], got)
+}
+
+// lookUp reads a file that must be exactly one JSON document.
+func lookUp(ts *testscript.TestScript, file, path string) (string, error) {
+	decoder := json.NewDecoder(strings.NewReader(ts.ReadFile(file)))
+	decoder.UseNumber()
+	var doc any
+	if err := decoder.Decode(&doc); err != nil {
+		ts.Fatalf("%s is not JSON: %v", file, err)
+	}
+	if decoder.More() {
+		ts.Fatalf("%s holds more than one JSON document", file)
+	}
+	return at(doc, path)
+}
+
+// at follows a path like .error.code or .[0].reasons.length and writes what it finds: text as it is, all else as compact JSON.
+func at(v any, path string) (string, error) {
+	for _, step := range strings.Split(strings.TrimPrefix(path, "."), ".") {
+		switch in := v.(type) {
+		case map[string]any:
+			inner, ok := in[step]
+			if !ok {
+				return "", fmt.Errorf("%s: there is no %q", path, step)
+			}
+			v = inner
+		case []any:
+			if step == "length" {
+				v = len(in)
+				continue
+			}
+			i, err := strconv.Atoi(strings.Trim(step, "[]"))
+			if err != nil || i < 0 || i >= len(in) {
+				return "", fmt.Errorf("%s: no item %s in a list of %d", path, step, len(in))
+			}
+			v = in[i]
+		default:
+			return "", fmt.Errorf("%s: nothing below %v", path, v)
+		}
+	}
+	if s, ok := v.(string); ok {
+		return s, nil
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return strings.TrimSpace(b.String()), err
+}

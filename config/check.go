@@ -1,0 +1,353 @@
+package config
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dray-dev/dray/internal/diag"
+)
+
+// check holds what one file, or one thing, can be seen to break by itself. What refers to something else is checked by
+// models/graph.
+func check(p *Project, problems *diag.List) {
+	c := &checker{problems: problems}
+	c.project(p)
+	c.names(p)
+	c.relations(p)
+	for _, m := range p.Models {
+		c.model(m)
+	}
+	for _, e := range p.Entities {
+		c.entity(e)
+	}
+	for _, s := range p.Segments {
+		c.segment(s)
+	}
+	for _, s := range p.Syncs {
+		c.sync(s)
+	}
+}
+
+type checker struct{ problems *diag.List }
+
+func (c *checker) problem(at diag.Pos, code, format string, args ...any) *diag.Error {
+	e := diag.At(at, code, format, args...)
+	*c.problems = append(*c.problems, e)
+	return e
+}
+
+var projectName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]{0,62}$`)
+
+func (c *checker) project(p *Project) {
+	if p.Name != "" && !projectName.MatchString(p.Name) {
+		c.problem(p.At("name"), "config.name", "%s is no name for a project", p.shown("name", p.Name)).
+			WithHint("letters, digits, _ and -, not beginning with a digit, at most 63")
+	}
+	if p.Version != 1 && p.good("version") {
+		c.problem(p.At("version"), "config.version", "this Dray reads version 1 of the language, not %d", p.Version).WithHint("version: 1")
+	}
+	if _, _, err := ParseAsOf(p.AsOf); err != nil {
+		const wants = "wants now, a date or a time, like 2026-01-31 or 2026-01-31T08:00:00Z"
+		if p.Has("as_of") {
+			c.problem(p.At("as_of"), "config.as_of", "as_of %s", wants)
+		} else {
+			c.problem(diag.Pos{}, "config.as_of", "--as-of %s", wants)
+		}
+	}
+	c.identifier(p.Node, "schema", "schema", p.Schema)
+	for _, t := range p.Targets {
+		if !projectName.MatchString(t.Name) {
+			c.problem(t.Pos, "config.name", "%q is no name for a target", shorten(t.Name)).WithHint("letters, digits, _ and -")
+		}
+	}
+}
+
+// ParseAsOf reads as_of: now (then ok is false), a date (its first instant), or a time; without a zone they are UTC.
+func ParseAsOf(text string) (t time.Time, ok bool, err error) {
+	if text == "now" || text == "" {
+		return time.Time{}, false, nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, time.DateOnly, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04"} {
+		if t, err = time.Parse(layout, text); err == nil {
+			return t.UTC(), true, nil
+		}
+	}
+	return time.Time{}, false, err
+}
+
+// Clock is the time a run that begins now takes for now: every relative date counts from it.
+func (p *Project) Clock(now time.Time) time.Time {
+	if t, ok, err := ParseAsOf(p.AsOf); ok && err == nil {
+		return t
+	}
+	return now.UTC()
+}
+
+var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,62}$`)
+
+// identifier holds that a name can be part of a relation's or a column's name in every engine.
+func (c *checker) identifier(n Node, key, what, name string) {
+	if name == "" || identifier.MatchString(name) {
+		return
+	}
+	c.problem(n.At(key), "config.name", "%s is no name for a %s", n.shown(key, shorten(name)), what).
+		WithHint("letters, digits and _, not beginning with a digit, at most 63")
+}
+
+// scope is a set of names in which each may stand once; letter case does not tell names apart, as it does not in SQL.
+type scope struct {
+	what string
+	seen map[string]diag.Pos
+}
+
+func newScope(what string) *scope { return &scope{what: what, seen: map[string]diag.Pos{}} }
+
+func (c *checker) unique(s *scope, n Node, key, name string) {
+	if name == "" {
+		return
+	}
+	folded := strings.ToLower(name)
+	if first, twice := s.seen[folded]; twice {
+		c.problem(n.At(key), "config.duplicate_name", "%s %s is declared twice; first at %s", s.what, n.shown(key, name), first)
+		return
+	}
+	s.seen[folded] = n.At(key)
+}
+
+// named checks one name: an identifier, and new in its scope.
+func (c *checker) named(s *scope, n Node, name string) {
+	c.identifier(n, "name", s.what, name)
+	c.unique(s, n, "name", name)
+}
+
+func (c *checker) names(p *Project) {
+	sources, models, entities := newScope("source"), newScope("model"), newScope("entity")
+	segments, destinations, syncs := newScope("segment"), newScope("destination"), newScope("sync")
+	for _, s := range p.Sources {
+		c.named(sources, s.Node, s.Name)
+		c.tables(s)
+	}
+	for _, m := range p.Models {
+		c.named(models, m.Node, m.Name)
+	}
+	for _, e := range p.Entities {
+		c.named(entities, e.Node, e.Name)
+	}
+	for _, s := range p.Segments {
+		c.named(segments, s.Node, s.Name)
+	}
+	for _, d := range p.Destinations {
+		c.named(destinations, d.Node, d.Name)
+	}
+	for _, s := range p.Syncs {
+		c.named(syncs, s.Node, s.Name)
+	}
+}
+
+// tables checks a source's tables and files. A table bears the warehouse's own name, which need not be an identifier.
+func (c *checker) tables(s *Source) {
+	tables := newScope("table")
+	for _, t := range s.Tables {
+		c.unique(tables, t.Node, "name", t.Name)
+	}
+	for _, f := range s.Files {
+		c.named(tables, f.Node, f.Name)
+	}
+}
+
+// relations holds that no two things would be built under the same name: everything of Dray's lies in one schema.
+func (c *checker) relations(p *Project) {
+	taken := map[string]string{}
+	for _, own := range []string{"deliveries", "runs", "meta", "approvals", "segment_history", "deliveries_v1", "runs_v1"} {
+		taken[own] = "a table of Dray's own"
+	}
+	claim := func(n Node, what, name, relation string) {
+		folded, self := strings.ToLower(relation), what+" "+strings.ToLower(name)
+		owner, clash := taken[folded]
+		switch {
+		case name == "" || owner == self: // missing or doubled: said elsewhere
+		case clash:
+			c.problem(n.At("name"), "config.reserved_name", "%s %s would be built as %s, the name of %s", what, n.shown("name", name),
+				n.bare("name", relation), owner).WithHint("choose another name")
+		default:
+			taken[folded] = self
+		}
+	}
+	for _, e := range p.Entities {
+		claim(e.Node, "entity", e.Name, "identity_"+e.Name)
+		claim(e.Node, "entity", e.Name, "identity_"+e.Name+"_merges")
+		claim(e.Node, "entity", e.Name, "profiles_"+e.Name)
+	}
+	for _, s := range p.Segments {
+		claim(s.Node, "segment", s.Name, "segment_"+s.Name)
+	}
+	for _, s := range p.Syncs {
+		for _, table := range []string{"snapshot_", "plan_", "pending_", "retry_", "lock_"} {
+			claim(s.Node, "sync", s.Name, table+s.Name)
+		}
+	}
+	for _, m := range p.Models {
+		if !m.Has("table") {
+			claim(m.Node, "model", m.Name, m.Name)
+		}
+	}
+}
+
+func (c *checker) model(m *Model) {
+	if m.Has("table") && m.Has("materialized") {
+		c.problem(m.At("materialized"), "config.model", "model %s is a table as it is; it is not materialized", m.shown("name", m.Name)).
+			WithHint("take materialized: away")
+	}
+	if m.Has("lookback") && m.Materialized != "incremental" {
+		c.problem(m.At("lookback"), "config.model", "lookback is for incremental models").WithHint("materialized: incremental")
+	}
+	if m.good("primary_key") && len(m.PrimaryKey) == 0 {
+		c.problem(m.At("primary_key"), "config.empty", "primary_key names no column")
+	}
+	c.distinct(m.Node, "primary_key", m.PrimaryKey)
+}
+
+// distinct holds that a list of columns names each once.
+func (c *checker) distinct(n Node, key string, columns []string) {
+	seen := map[string]bool{}
+	for _, column := range columns {
+		if folded := strings.ToLower(column); seen[folded] {
+			c.problem(n.At(key), "config.duplicate_column", "%s names column %s twice", key, n.shown(key, column))
+		} else {
+			seen[folded] = true
+		}
+	}
+}
+
+func (c *checker) entity(e *Entity) {
+	identifiers, inputs, traits := newScope("identifier"), newScope("input"), newScope("trait")
+	for _, i := range e.Identifiers {
+		c.named(identifiers, i.Node, i.Name)
+		c.exclude(i)
+	}
+	for _, in := range e.Inputs {
+		if in.Name == "" && !in.Has("name") {
+			continue // graph says what is wrong with its from:
+		}
+		key := "name"
+		if !in.Has("name") {
+			key = "from"
+		}
+		c.identifier(in.Node, key, "input", in.Name)
+		c.unique(inputs, in.Node, key, in.Name)
+	}
+	for _, t := range e.Traits {
+		c.identifier(t.Node, "name", "trait", t.Name)
+		c.unique(traits, t.Node, "name", t.Name)
+		for _, name := range t.Names {
+			c.identifier(t.Node, "names", "trait", name)
+			c.unique(traits, t.Node, "names", name)
+		}
+		c.trait(t)
+	}
+}
+
+func (c *checker) exclude(i *Identifier) {
+	x := i.Exclude
+	if x == nil {
+		return
+	}
+	if len(x.places) == 0 {
+		c.problem(x.Pos, "config.exclude", "exclude says nothing").WithHint("values, pattern, or from with column")
+	}
+	if x.Has("from") != x.Has("column") {
+		c.problem(x.Pos, "config.exclude", "exclude needs both from and column to read values from a relation").
+			WithHint("exclude: {from: ref('bad_emails'), column: email}")
+	}
+	if _, err := regexp.Compile(x.Pattern); err != nil {
+		c.problem(x.At("pattern"), "config.pattern", "pattern is no regular expression").WithHint("%s", patternFault(err, x.IsReference("pattern")))
+	}
+}
+
+func patternFault(err error, secret bool) string {
+	if secret {
+		return "the syntax is RE2's"
+	}
+	return strings.TrimPrefix(err.Error(), "error parsing regexp: ")
+}
+
+// trait holds that it has one of three forms: picked from inputs, aggregated over one input, or computed from other traits.
+func (c *checker) trait(t *Trait) {
+	name := t.shown("name", t.Name)
+	if t.Has("name") == t.Has("names") {
+		c.problem(t.Pos, "config.trait", "a trait needs exactly one of name and names")
+		return
+	}
+	if t.Has("names") {
+		name = "of several columns"
+	}
+	var said []string
+	for _, k := range []string{"pick", "value", "sql"} {
+		if t.Has(k) {
+			said = append(said, k)
+		}
+	}
+	switch {
+	case len(said) == 0:
+		c.problem(t.Pos, "config.trait", "trait %s does not say what it is", name).
+			WithHint("pick + from, value + from, or sql")
+		return
+	case len(said) > 1:
+		c.problem(t.At(said[1]), "config.trait", "trait %s has both %s and %s", name, said[0], said[1]).WithHint("keep one of them")
+		return
+	}
+	c.traitForm(t, said[0], name)
+}
+
+// traitForm checks what may and must stand beside pick, value or sql.
+func (c *checker) traitForm(t *Trait, form, name string) {
+	allowed := map[string][]string{
+		"pick":  {"from", "order_by", "where", "max_age", "within", "default"},
+		"value": {"from", "where", "within", "default"},
+		"sql":   {"default"},
+	}[form]
+	for _, k := range []string{"from", "order_by", "where", "within", "max_age"} {
+		if t.Has(k) && !slices.Contains(allowed, k) {
+			c.problem(t.At(k), "config.trait", "%s means nothing beside %s in trait %s", k, form, name)
+		}
+	}
+	switch {
+	case form != "sql" && len(t.From) == 0:
+		c.problem(t.Pos, "config.trait", "trait %s lacks \"from\"", name).WithHint("%s", fromHint(form))
+	case form == "value" && len(t.From) > 1:
+		c.problem(t.At("from"), "config.trait", "an aggregate reads one input, not %d", len(t.From))
+	case form != "pick" && t.Has("names"):
+		c.problem(t.At("names"), "config.trait", "names go with pick: several columns from one and the same row")
+	case t.Pick == "first" && !t.Has("order_by"):
+		c.problem(t.Pos, "config.trait", "trait %s picks the first by no order", name).WithHint("order_by: \"updated_at desc\"")
+	}
+}
+
+func fromHint(form string) string {
+	if form == "pick" {
+		return "from: [input.column]"
+	}
+	return "from: input"
+}
+
+func (c *checker) segment(s *Segment) {
+	name := s.shown("name", s.Name)
+	switch {
+	case s.Has("where") && s.Has("sql"):
+		c.problem(s.At("sql"), "config.segment", "segment %s has both where and sql", name).WithHint("keep one of them")
+	case !s.Has("where") && !s.Has("sql"):
+		c.problem(s.Pos, "config.segment", "segment %s does not say who is in it", name).WithHint("where: a condition, or sql: a query of profile_id")
+	}
+}
+
+var relationText = regexp.MustCompile(`^(?:\{\{)?\s*(?:ref|source|identity|profiles|segment)\s*\(\s*(?:['"][^'"]*['"]\s*,\s*)?['"]([^'"]*)['"]\s*\)\s*(?:\}\})?$`)
+
+// readName is the name of what an input's from: reads; "" where that is no relation.
+func readName(from string) string {
+	if m := relationText.FindStringSubmatch(strings.TrimSpace(from)); m != nil {
+		return m[1]
+	}
+	return ""
+}

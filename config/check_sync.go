@@ -1,0 +1,113 @@
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+func (c *checker) sync(s *Sync) {
+	c.syncSource(s)
+	c.syncMode(s)
+	c.syncFields(s)
+	if s.good("remember") && s.Remember != "forever" {
+		if d, err := ParseDuration(s.Remember); err != nil || d.Duration <= 0 {
+			c.problem(s.At("remember"), "config.type", "%q wants forever or a duration", "remember").WithHint("remember: 90 days")
+		}
+	}
+	if s.good("checkpoint") && s.Checkpoint.Duration <= 0 {
+		c.problem(s.At("checkpoint"), "config.type", "%q wants more than nothing", "checkpoint").WithHint("checkpoint: 5m")
+	}
+	if s.Retry.good("attempts") && s.Retry.Attempts < 1 {
+		c.problem(s.Retry.At("attempts"), "config.type", "%q wants at least 1: the first try counts", "attempts")
+	}
+}
+
+// syncSource holds that a sync reads exactly one thing.
+func (c *checker) syncSource(s *Sync) {
+	var said []string
+	for _, k := range []string{"model", "segment", "entity"} {
+		if s.Has(k) {
+			said = append(said, k)
+		}
+	}
+	name := s.shown("name", s.Name)
+	switch {
+	case len(said) == 0:
+		c.problem(s.Pos, "config.sync", "sync %s does not say what it delivers", name).WithHint("exactly one of model, segment and entity")
+	case len(said) > 1:
+		c.problem(s.At(said[1]), "config.sync", "sync %s has both %s and %s", name, said[0], said[1]).WithHint("keep one of them")
+	}
+}
+
+// syncMode refuses keys that a mode would not look at.
+func (c *checker) syncMode(s *Sync) {
+	if !slices.Contains([]string{"upsert", "update", "insert", "mirror"}, s.Mode) {
+		return
+	}
+	onlyFor := func(mode string, keys ...string) {
+		for _, k := range keys {
+			if s.Has(k) && s.Mode != mode {
+				c.problem(s.At(k), "config.sync", "%s is for mode: %s; sync %s is mode: %s", k, mode, s.shown("name", s.Name), s.Mode)
+			}
+		}
+	}
+	onlyFor("mirror", "on_remove")
+	onlyFor("insert", "remember", "on_expired", "on_uncertain")
+	if s.OnRemove != nil && s.OnRemove.Act == "set" {
+		c.setFields(s)
+	}
+}
+
+// setFields holds that what on_remove sets is mapped too, so that the snapshot knows it.
+func (c *checker) setFields(s *Sync) {
+	var mapped []string
+	for _, f := range s.Fields {
+		mapped = append(mapped, f.Name)
+	}
+	for name := range s.OnRemove.Set {
+		if slices.Contains(mapped, name) {
+			continue
+		}
+		e := c.problem(s.OnRemove.At("set."+name), "config.sync", "on_remove sets %q, which sync %s does not map", name, s.shown("name", s.Name))
+		if near := Suggest(name, mapped); near != "" {
+			e.WithHint("did you mean %s?", near)
+		} else {
+			e.WithHint("add it to fields")
+		}
+	}
+}
+
+// syncFields holds that every field of the destination gets its value from one place.
+func (c *checker) syncFields(s *Sync) {
+	seen := map[string]*Field{}
+	for _, f := range s.Fields {
+		folded := strings.ToLower(f.Name)
+		switch first, twice := seen[folded]; {
+		case f.Name == "":
+			c.problem(f.Pos, "config.field", "a field has no name")
+		case twice:
+			c.problem(f.Pos, "config.field", "fields %q and %q differ only in letter case; first at %s", first.Name, f.Name, first.Pos)
+		default:
+			seen[folded] = f
+		}
+	}
+	for _, k := range s.Key {
+		c.keyColumns(k, seen)
+	}
+}
+
+func (c *checker) keyColumns(k Key, fields map[string]*Field) {
+	seen := map[string]bool{}
+	for _, column := range k.Columns {
+		folded := strings.ToLower(column.Name)
+		if seen[folded] {
+			c.problem(column.Pos, "config.field", "key %q is there twice, in another letter case", column.Name)
+		}
+		seen[folded] = true
+		f := fields[folded]
+		if f != nil && (f.Name != column.Name || f.Column != column.Column) {
+			c.problem(f.Pos, "config.field", "field %q is also the key, with another value; the key is at %s", f.Name, column.Pos).
+				WithHint("the key is always sent: take the field away")
+		}
+	}
+}

@@ -1,0 +1,410 @@
+// Package config loads a project: YAML files and SQL models become a Project in which every value knows its place.
+//
+// The Go types below are the language: the loader, the JSON Schema (`dray schema`) and the reference page are all made from
+// them, so that they cannot differ. A key's name is its `yaml` tag, its meaning the `doc` tag; `dray:"…"` holds the rest:
+// required, enum=a|b, default=x, root (only in dray.yaml), alias=y, unsupported (refused as "not supported yet"; unsupported=a|b
+// refuses words of the enum). The types that YAML may write in several ways are listed in forms.go.
+package config
+
+import (
+	"time"
+
+	"github.com/dray-dev/dray/internal/diag"
+)
+
+// Project is everything below one dray.yaml, after target, defaults and references were applied.
+type Project struct {
+	Node
+	Dir        string // absolute
+	TargetName string // "" for the default target
+
+	Name         string         `yaml:"name" dray:"root,required" doc:"The project's name; it salts profile ids and binds snapshots."`
+	Version      int            `yaml:"version" dray:"root,required" doc:"Version of this language: 1."`
+	Warehouse    *Warehouse     `yaml:"warehouse" dray:"root" doc:"Where the data is. Default: DuckDB in <name>.duckdb."`
+	Schema       string         `yaml:"schema" dray:"root,default=dray" doc:"Schema of Dray's own tables and of what it builds."`
+	State        string         `yaml:"state" dray:"root,default=.dray/state.db" doc:"Control state: a SQLite file, or postgres://…"`
+	AsOf         string         `yaml:"as_of" dray:"root,default=now" doc:"The clock of a run; also --as-of."`
+	Retention    Duration       `yaml:"retention" dray:"root,default=90d" doc:"How long deliveries and runs are kept."`
+	Schedules    string         `yaml:"schedules" dray:"root,enum=on|off,default=on" doc:"off: nothing runs by itself."`
+	Targets      []*Target      `yaml:"targets" doc:"target: settings that replace those above; a target needs a schema of its own."`
+	Defaults     *Defaults      `yaml:"defaults" doc:"What fills in where things leave it out."`
+	Vars         map[string]any `yaml:"vars" doc:"Values for {{ var('name') }}; also --vars."`
+	Sources      []*Source      `yaml:"sources" doc:"Tables and files that others load."`
+	Models       []*Model       `yaml:"models" doc:"Named queries."`
+	Entities     []*Entity      `yaml:"entities" doc:"Who is modelled: identity, profiles, traits."`
+	Segments     []*Segment     `yaml:"segments" doc:"Named sets of profiles."`
+	Destinations []*Destination `yaml:"destinations" doc:"Configured connections to tools."`
+	Syncs        []*Sync        `yaml:"syncs" doc:"What is delivered where."`
+	Alerts       any            `yaml:"alerts" dray:"unsupported" doc:"Who hears of failures."`
+	DBT          any            `yaml:"dbt" dray:"unsupported" doc:"A dbt project whose models ref() finds."`
+	Macros       []SQLFile      `yaml:"-"` // macros/*.sql
+}
+
+// Defaults fill what things leave out. They are applied when the project is loaded; nothing else needs to look here.
+type Defaults struct {
+	Node
+	Syncs *Sync `yaml:"syncs" doc:"Keys of syncs; guard and retry are filled key by key."`
+}
+
+// Target overrides top-level settings; Name is its key under targets:.
+type Target struct {
+	Node
+	Name string
+}
+
+// SQLFile is a file's text with its path relative to the project.
+type SQLFile struct{ Path, Text string }
+
+// Warehouse says which engine and how to reach it. Options holds every key but type; the engine's connector checks them.
+type Warehouse struct {
+	Node
+	Type    string         `yaml:"type" dray:"required,enum=duckdb|postgres|bigquery|snowflake,unsupported=postgres|bigquery|snowflake" doc:"The engine: only duckdb so far. Every other key goes to it: path for DuckDB."`
+	Options map[string]any `yaml:",inline"`
+}
+
+// Source is a group of tables.
+type Source struct {
+	Node
+	Name     string         `yaml:"name" dray:"required" doc:"As in source('name', 'table')."`
+	Database string         `yaml:"database" dray:"alias=project|catalog" doc:"The database, project or catalog that holds the schema, as the warehouse calls it."`
+	Schema   string         `yaml:"schema" doc:"The schema that holds the tables."`
+	Timezone string         `yaml:"timezone" doc:"Of timestamps without a zone. Default: UTC."`
+	Tables   []*SourceTable `yaml:"tables" doc:"Relations in the warehouse."`
+	Files    []*SourceFile  `yaml:"files" doc:"Read in place (DuckDB only): a path or glob, or a map."`
+	Tags     []string       `yaml:"tags" doc:"For selectors: tag:x."`
+}
+
+// SourceTable is a relation that others load.
+type SourceTable struct {
+	Node
+	Name     string              `yaml:"name" dray:"required" doc:"The table's name in the warehouse."`
+	LoadedAt string              `yaml:"loaded_at" doc:"The column that says when a row was loaded."`
+	Fresh    Duration            `yaml:"fresh" doc:"How old the newest row may be."`
+	Columns  map[string]ColumnIs `yaml:"columns" doc:"What Dray should know of single columns."`
+}
+
+// ColumnIs says what a source's column is.
+type ColumnIs struct {
+	Node
+	NeverSend bool `yaml:"never_send" doc:"No sync may send it, nor anything made of it."`
+	Personal  bool `yaml:"personal" doc:"It holds personal data."`
+}
+
+// SourceFile is a table read from files; Name is its key under files:.
+type SourceFile struct {
+	Node
+	Name      string            `yaml:"-"`
+	Path      string            `yaml:"path" dray:"required" doc:"A path or glob, from the project's folder; or a URL."`
+	Types     map[string]string `yaml:"types" doc:"column: type, where the guess is wrong ({postcode: text})."`
+	Delimiter string            `yaml:"delimiter" doc:"Between columns of a CSV file. Default: found out."`
+	Hive      bool              `yaml:"hive" doc:"Folders such as dt=2026-01-31 become columns."`
+}
+
+// Model is a named query.
+type Model struct {
+	Node
+	Name         string              `yaml:"name" dray:"required" doc:"As in ref('name'); also the name of what is built."`
+	PrimaryKey   Strings             `yaml:"primary_key" doc:"The column, or columns, that tell rows apart."`
+	Materialized string              `yaml:"materialized" dray:"enum=view|table|incremental,default=view" doc:"view is read once a run into what needs it; table is built anew; incremental adds what is new."`
+	Lookback     Duration            `yaml:"lookback" doc:"incremental: how far back rows are read again."`
+	SQL          string              `yaml:"sql" doc:"The query. Exactly one of this, a file models/<name>.sql, and table."`
+	Table        string              `yaml:"table" doc:"A relation as it is: source('s', 't')."`
+	LoadedAt     string              `yaml:"loaded_at" doc:"The column that says when a row was loaded; for backfill --since."`
+	Columns      map[string]ColumnIs `yaml:"columns" doc:"What Dray should know of single columns."`
+	Tests        *ModelTests         `yaml:"tests" doc:"What must hold of the rows; a failure stops whatever depends on the model."`
+	Tags         []string            `yaml:"tags" doc:"For selectors: tag:x."`
+	MovedFrom    string              `yaml:"moved_from" dray:"unsupported" doc:"The name it had before; state moves along."`
+	Description  string              `yaml:"description" doc:"For people."`
+
+	Path    string   `yaml:"-"` // the file SQL came from: models/x.sql, or the YAML file
+	SQLLine int      `yaml:"-"` // line of Path at which SQL begins, from 1
+	SQLPos  diag.Pos `yaml:"-"`
+}
+
+// ModelTests stop what depends on the model when they fail.
+type ModelTests struct {
+	Node
+	Unique         []Strings           `yaml:"unique" doc:"Columns, or lists of columns, in which no value stands twice."`
+	NotNull        []string            `yaml:"not_null" doc:"Columns that are never NULL."`
+	AcceptedValues map[string][]string `yaml:"accepted_values" doc:"column: the values it may have."`
+	Relationships  map[string]string   `yaml:"relationships" doc:"column: other_model.column that must have each value."`
+	SQL            []string            `yaml:"sql" doc:"Queries whose rows are failures."`
+}
+
+// Entity is who is modelled.
+type Entity struct {
+	Node
+	Name        string            `yaml:"name" dray:"required" doc:"As in profiles('name')."`
+	Identifiers []*Identifier     `yaml:"identifiers" doc:"What it is known by, in order of trust."`
+	Inputs      []*Input          `yaml:"inputs" doc:"The relations that tell about it."`
+	Match       []*Match          `yaml:"match" dray:"unsupported" doc:"Rules that join profiles which share no identifier."`
+	Relations   []*Relation       `yaml:"relations" dray:"unsupported" doc:"Other entities it belongs to."`
+	Consent     map[string]string `yaml:"consent" doc:"purpose: the boolean trait that allows it."`
+	Guard       *EntityGuard      `yaml:"guard" dray:"unsupported" doc:"Stops a build that merges too much."`
+	Decisions   *Decisions        `yaml:"decisions" dray:"unsupported" doc:"Pairs that always, or never, belong together."`
+	Traits      []*Trait          `yaml:"traits" doc:"The columns of its profiles."`
+	Tags        []string          `yaml:"tags" doc:"For selectors: tag:x."`
+	MovedFrom   string            `yaml:"moved_from" dray:"unsupported" doc:"The name it had before; state moves along."`
+}
+
+// Identifier is a typed value by which an entity is known.
+type Identifier struct {
+	Node
+	Name        string     `yaml:"name" dray:"required" doc:"Also the column of the profile."`
+	Normalize   *Normalize `yaml:"normalize" doc:"email, name, date, text, or {phone: DK} with the country of numbers that name none."`
+	Limit       int        `yaml:"limit" doc:"How many values of it a profile may hold. Default: any number."`
+	SharedAbove int        `yaml:"shared_above" doc:"A value met with more profiles of a more trusted identifier than this joins none of them."`
+	Column      string     `yaml:"column" dray:"enum=most_recent|none,default=most_recent" doc:"Which value the profile shows; none: no column."`
+	Exclude     *Exclude   `yaml:"exclude" doc:"Values that identify nobody."`
+}
+
+// Normalize names a normaliser; Country is phone's.
+type Normalize struct {
+	Node
+	Kind    string // email, phone, name, date, text
+	Country string // ISO 3166 alpha-2
+}
+
+// Exclude names values that identify nobody.
+type Exclude struct {
+	Node
+	Values  []string `yaml:"values" doc:"These values."`
+	Pattern string   `yaml:"pattern" doc:"A regular expression (RE2) for whole values."`
+	From    string   `yaml:"from" doc:"A relation that lists them: ref('bad_emails')."`
+	Column  string   `yaml:"column" doc:"Its column."`
+}
+
+// Input is a relation that tells about an entity.
+type Input struct {
+	Node
+	Name        string            `yaml:"name" doc:"How traits and conditions call it. Default: the name of what it reads."`
+	From        string            `yaml:"from" dray:"required" doc:"ref('model'), source('s', 't') or profiles('entity')."`
+	Identifiers map[string]string `yaml:"identifiers" dray:"required" doc:"identifier: the column that holds it."`
+	At          string            `yaml:"at" doc:"The column that says when it happened."`
+	Link        *bool             `yaml:"link" dray:"default=true" doc:"false: joined to profiles, but never merges two."`
+}
+
+// Match, Relation, EntityGuard and Decisions are read, and refused until they are built.
+type Match struct {
+	Node
+	Name  string   `yaml:"name" doc:"For messages."`
+	On    []string `yaml:"on" doc:"Columns that must all be equal, as normalised text."`
+	After string   `yaml:"after" doc:"The identifier after which the rule is tried."`
+}
+
+// Relation joins another entity.
+type Relation struct {
+	Node
+	Name   string            `yaml:"name" doc:"As in account.mrr."`
+	Entity string            `yaml:"entity" doc:"The other entity."`
+	On     map[string]string `yaml:"on" doc:"own column: the other's identifier."`
+}
+
+// EntityGuard stops an identity build that merges too much.
+type EntityGuard struct {
+	Node
+	MaxMerges      *Percent `yaml:"max_merges" doc:"Share of profiles that one build may merge."`
+	MaxProfileSize int      `yaml:"max_profile_size" doc:"Identifiers of one profile."`
+}
+
+// Decisions are manual: pairs that always or never belong together.
+type Decisions struct {
+	Node
+	Always [][]string `yaml:"always" doc:"Pairs identifier:value that are one."`
+	Never  [][]string `yaml:"never" doc:"Pairs identifier:value that are two."`
+}
+
+// Trait is a column of a profile. Three forms: pick, aggregate (from one input + value), sql over other traits.
+type Trait struct {
+	Node
+	Name    string   `yaml:"name" doc:"The column."`
+	Names   []string `yaml:"names" doc:"Several columns, picked from one and the same row."`
+	Pick    string   `yaml:"pick" dray:"enum=most_recent|oldest|most_frequent|source_order|longest|min|max|first" doc:"Which of several values survives. NULL and '' are never picked."`
+	From    Strings  `yaml:"from" doc:"pick: input.column, one or several in order (with names: inputs). value: one input."`
+	OrderBy string   `yaml:"order_by" doc:"Decides for pick: first."`
+	Value   string   `yaml:"value" doc:"An aggregate over an input's rows: sum(amount)."`
+	SQL     string   `yaml:"sql" doc:"A scalar expression over other traits."`
+	Where   string   `yaml:"where" doc:"Only rows of the input that fulfil this SQL."`
+	Within  Duration `yaml:"within" doc:"Only rows at most this old."`
+	MaxAge  Duration `yaml:"max_age" doc:"A picked value older than this counts as none."`
+	Default any      `yaml:"default" doc:"Instead of NULL."`
+}
+
+// Segment is a named set of profiles: a tree of conditions, or SQL that gives profile_id.
+type Segment struct {
+	Node
+	Name      string     `yaml:"name" dray:"required" doc:"As in segment('name')."`
+	Entity    string     `yaml:"entity" dray:"required" doc:"Whose profiles it is a set of."`
+	Where     *Condition `yaml:"where" doc:"A condition."`
+	SQL       string     `yaml:"sql" doc:"Instead of where: a query whose column profile_id names the members."`
+	Top       string     `yaml:"top" dray:"unsupported" doc:"Only the first of an order."`
+	Sample    any        `yaml:"sample" dray:"unsupported" doc:"Only a share."`
+	Exclusive []string   `yaml:"exclusive" dray:"unsupported" doc:"A profile is in the first of these only."`
+	Split     any        `yaml:"split" dray:"unsupported" doc:"Named shares, as a column of the membership."`
+	Shared    bool       `yaml:"shared" doc:"Also profiles that are made of refused values only."`
+	Tags      []string   `yaml:"tags" doc:"For selectors: tag:x."`
+	MovedFrom string     `yaml:"moved_from" dray:"unsupported" doc:"The name it had before; state moves along."`
+}
+
+// Condition is a node of a where tree. A plain string is SQL. Exactly one of All, Any, Not, Trait, Did, In, Sent, SQL is set.
+type Condition struct {
+	Node
+	All []*Condition `yaml:"all" doc:"All of these hold."`
+	Any []*Condition `yaml:"any" doc:"At least one of these holds."`
+	Not *Condition   `yaml:"not" doc:"This is not true (NULL included)."`
+
+	Trait string `yaml:"trait" doc:"This trait, compared by one operator."`
+	Op    string `yaml:"-"` // eq ne gt gte lt lte one_of none_of between contains starts_with is_null older_than within within_next
+	Value any    `yaml:"-"` // scalar, []any, bool (is_null) or Duration
+
+	Did         string     `yaml:"did" doc:"Rows of this input of the entity."`
+	Where       string     `yaml:"where" doc:"did: only rows that fulfil this SQL."`
+	AtLeast     *int       `yaml:"at_least" doc:"did: this many rows, or more. Default: 1."`
+	AtMost      *int       `yaml:"at_most" doc:"did: this many rows, or fewer."`
+	Exactly     *int       `yaml:"exactly" doc:"did: this many rows."`
+	Within      Duration   `yaml:"within" doc:"did, sent: at most this long ago."`
+	AndNotSince *Condition `yaml:"and_not_since" doc:"did: and not this, later."`
+	Then        *Condition `yaml:"then" doc:"did: and later this."`
+
+	In   string `yaml:"in" doc:"Is in this segment."`
+	Sent string `yaml:"sent" doc:"Was sent something by this sync."`
+	SQL  string `yaml:"sql" doc:"An expression over the columns."`
+}
+
+// Destination is a configured connection. Options holds every key but those named; the connector's spec checks them.
+type Destination struct {
+	Node
+	Name    string         `yaml:"name" dray:"required" doc:"How syncs call it."`
+	Type    string         `yaml:"type" dray:"required" doc:"The connector: dray destinations lists them. Every key not named here is the connector's own."`
+	Purpose string         `yaml:"purpose" dray:"unsupported,enum=advertising|email|analytics" doc:"What it is used for; only profiles that consent go there."`
+	BaseURL string         `yaml:"base_url" doc:"Another host for the vendor's API: a sandbox, a proxy, a region."`
+	Settle  *Duration      `yaml:"settle" doc:"How long a request that was not answered may still be applied. Default: the connector's."`
+	Timeout Duration       `yaml:"timeout" doc:"Of one request. Default: the connector's."`
+	Options map[string]any `yaml:",inline"`
+}
+
+// Sync is what is delivered where.
+type Sync struct {
+	Node
+	Name           string         `yaml:"name" dray:"required" doc:"How runs, selectors and tables call it."`
+	Model          string         `yaml:"model" doc:"What it delivers: a model, ref('model') or source('s', 't'). Exactly one of model, segment, entity."`
+	Segment        string         `yaml:"segment" doc:"The profiles of a segment."`
+	Entity         string         `yaml:"entity" doc:"All profiles of an entity."`
+	Where          *Condition     `yaml:"where" doc:"Rows outside it are not rows of this sync."`
+	Destination    string         `yaml:"destination" dray:"required" doc:"Where it delivers to."`
+	Object         string         `yaml:"object" dray:"required" doc:"What the destination receives: contacts, list_members …"`
+	Options        map[string]any `yaml:"options" doc:"What the connector declares for the object: list, audience …"`
+	Mode           string         `yaml:"mode" dray:"required,enum=upsert|update|insert|mirror" doc:"upsert: adds and changes. update: changes only what exists there. insert: adds once. mirror: also removes what left."`
+	Key            []Key          `yaml:"key" dray:"required" doc:"The identity at the destination as field: column; of a list of maps, the first that is not NULL."`
+	Fields         []*Field       `yaml:"fields" doc:"What is sent, as field: column, or a map."`
+	NullKey        string         `yaml:"null_key" dray:"enum=reject|skip,default=reject" doc:"Rows whose key is NULL."`
+	OnDuplicateKey *OnDuplicate   `yaml:"on_duplicate_key" dray:"default=error" doc:"Rows with one key: error stops, reject rejects those rows, {keep: first, order_by: …} skips all but one."`
+	OnRemove       *OnRemove      `yaml:"on_remove" doc:"mirror: what becomes of rows that left."`
+	Via            string         `yaml:"via" doc:"The sync that knows the record ids of the members."`
+	Expand         string         `yaml:"expand" dray:"unsupported" doc:"One row per value of this identifier."`
+	Event          *Event         `yaml:"event" doc:"insert: what makes a row one event."`
+	Remember       string         `yaml:"remember" dray:"default=forever" doc:"insert: how long a sent key is remembered: forever, or a duration."`
+	Send           string         `yaml:"send" dray:"enum=changed|all,default=changed" doc:"changed: only what differs. all: always every field."`
+	Nulls          string         `yaml:"nulls" dray:"enum=send|omit,default=send" doc:"omit: a NULL leaves the destination's value alone."`
+	Refresh        Duration       `yaml:"refresh" dray:"unsupported" doc:"Send again what was acknowledged longer ago."`
+	Guard          Guard          `yaml:"guard" doc:"What stops a run before anything is sent."`
+	Requires       any            `yaml:"requires" dray:"unsupported" doc:"What must be fresh, or pass, first."`
+	Holdout        any            `yaml:"holdout" dray:"unsupported" doc:"A control group that is not sent."`
+	Consent        string         `yaml:"consent" dray:"unsupported" doc:"model: the boolean column that allows it."`
+	Schedule       string         `yaml:"schedule" doc:"Five cron fields, or @hourly, @daily, @every 2h."`
+	Timezone       string         `yaml:"timezone" doc:"Of schedule. Default: UTC."`
+	After          any            `yaml:"after" dray:"unsupported" doc:"Starts when these syncs are done."`
+	Retry          RetryPolicy    `yaml:"retry" doc:"How refused rows are tried again."`
+	Checkpoint     Duration       `yaml:"checkpoint" dray:"default=5m" doc:"How often a long run commits."`
+	OnExpired      string         `yaml:"on_expired" dray:"enum=send|drop,default=send" doc:"insert: a row still owed that left the model."`
+	OnUncertain    string         `yaml:"on_uncertain" dray:"enum=resend|skip,default=resend" doc:"insert: a row that was sent and not answered; skip: at most once."`
+	Enabled        *bool          `yaml:"enabled" dray:"default=true" doc:"false: it does not run."`
+	Tags           []string       `yaml:"tags" doc:"For selectors: tag:x."`
+	Team           string         `yaml:"team" doc:"Whose it is."`
+	Owner          []string       `yaml:"owner" doc:"Of fields that several syncs map: this one yields to these."`
+	Hooks          any            `yaml:"hooks" dray:"unsupported" doc:"Commands and requests before and after a run."`
+	MovedFrom      string         `yaml:"moved_from" dray:"unsupported" doc:"The name it had before; state moves along."`
+	Description    string         `yaml:"description" doc:"For people."`
+}
+
+// Key is one identity: its columns in the file's order. Several Keys: the first whose columns are not NULL.
+type Key struct {
+	Node
+	Columns []KeyColumn
+}
+
+// KeyColumn maps a column of the model to a key of the destination.
+type KeyColumn struct {
+	Node
+	Name   string // at the destination
+	Column string // SQL column of the model
+}
+
+// Field is one mapped field, in the file's order. Exactly one of Column, Value (HasValue), SQL, Lookup, Segments is set.
+type Field struct {
+	Node
+	Name      string   // at the destination; a dot nests, \. does not
+	Column    string   `yaml:"column" doc:"A column of the model or profile."`
+	Value     any      `yaml:"value" doc:"The same for every row."`
+	HasValue  bool     `yaml:"-"`
+	SQL       string   `yaml:"sql" doc:"An expression over the columns."`
+	Lookup    any      `yaml:"lookup" dray:"unsupported" doc:"The id of another record there."`
+	Segments  []string `yaml:"segments" doc:"The sorted list of those of these segments that the profile is in."`
+	Nulls     string   `yaml:"nulls" dray:"enum=send|omit" doc:"Instead of the sync's."`
+	Write     string   `yaml:"write" dray:"enum=always|if_empty|on_add,default=always" doc:"if_empty: only where the destination has nothing. on_add: only when the record is new."`
+	Tolerance float64  `yaml:"tolerance" doc:"A number differs only beyond this."`
+	Trigger   *bool    `yaml:"trigger" dray:"default=true" doc:"false: sent along, but causes no update by itself."`
+	Ordered   bool     `yaml:"ordered" doc:"true: the order of a list matters."`
+}
+
+// OnDuplicate says what becomes of rows that share a destination key.
+type OnDuplicate struct {
+	Node
+	Act     string // error (default), reject, keep_first
+	OrderBy string // of keep_first
+}
+
+// OnRemove says what becomes of rows that left.
+type OnRemove struct {
+	Node
+	Act     string         // delete, clear, ignore, set, action
+	Set     map[string]any // of set
+	Action  string         // of action
+	Matched bool           // of delete: also records that Dray did not create
+}
+
+// Event names an insert's event id and time.
+type Event struct {
+	Node
+	ID     Strings  `yaml:"id" doc:"The column, or columns, that tell events apart. Default: the model's primary key."`
+	At     string   `yaml:"at" doc:"The column that says when it happened."`
+	MaxAge Duration `yaml:"max_age" doc:"Older rows are skipped: too_old."`
+}
+
+// Guard is I4's limits. Fields hold the effective values after defaults.
+type Guard struct {
+	Node
+	MaxRemoves   Percent  `yaml:"max_removes" dray:"default=5%" doc:"Share of the snapshot that may be removed in a window; beyond it removes are held."`
+	MaxChanges   Percent  `yaml:"max_changes" dray:"default=50%" doc:"Share of known rows that may change; beyond it nothing is sent."`
+	Window       Duration `yaml:"window" dray:"default=24h" doc:"Removes in it add up."`
+	Floor        int      `yaml:"floor" dray:"default=10" doc:"This many removes never trip the guard."`
+	MinModelRows int      `yaml:"min_model_rows" dray:"default=0" doc:"A model with fewer rows stops the sync."`
+	OnTrip       string   `yaml:"on_trip" dray:"enum=hold|stop,default=hold" doc:"hold: removes wait, the rest goes. stop: nothing goes."`
+	AllowEmpty   bool     `yaml:"allow_empty" dray:"default=false" doc:"true: a model without rows is meant."`
+}
+
+// RetryPolicy: Attempts are tries of one request in a run; GiveUpAfter is the age at which a rejected row is parked.
+type RetryPolicy struct {
+	Node
+	Attempts    int      `yaml:"attempts" dray:"default=5" doc:"Tries of one request in a run."`
+	GiveUpAfter Duration `yaml:"give_up_after" dray:"default=14d" doc:"How long a rejected row is tried in later runs until it is parked."`
+}
+
+// Duration is 30s, 5m, 2h, 20d or "90 days"; a day is 24 h.
+type Duration struct{ time.Duration }
+
+// Percent is 5% (0.05).
+type Percent float64
+
+// Strings is a string or a list of them.
+type Strings []string

@@ -1,0 +1,360 @@
+// Package destination is the contract between the engine and a tool that data is delivered to.
+//
+// A connector declares a Spec and writes batches; it holds only what is the vendor's. Retrying, pacing, splitting, paging,
+// journalling and counting are the engine's, once (sync/deliver). Every row of a batch gets exactly one Outcome, in order:
+// Delivered is said only where the vendor said so for that row, and a row that an answer does not mention is Uncertain (I1).
+package destination
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/dray-dev/dray/connectors/httpx"
+	"github.com/dray-dev/dray/connectors/warehouse"
+)
+
+// Mode is how a sync treats adds, updates and rows that left (DESIGN §5).
+type Mode string
+
+// The modes.
+const (
+	Upsert Mode = "upsert"
+	Update Mode = "update"
+	Insert Mode = "insert"
+	Mirror Mode = "mirror"
+)
+
+// Operation is what a change asks of the destination.
+type Operation string
+
+// The operations. OpUpdate never creates where the object's Modes list Update; in upsert and mirror mode Add and Update may both
+// be written by the vendor's upsert.
+const (
+	OpAdd    Operation = "add"
+	OpUpdate Operation = "update"
+	OpRemove Operation = "remove"
+	OpRekey  Operation = "rekey" // the record keeps its RemoteID and gets a new key
+)
+
+// Spec declares a connector. It is a pure value: the same on every call.
+type Spec struct {
+	Type    string // in YAML: type: hubspot
+	Title   string // HubSpot
+	Summary string // one sentence
+	Config  []Option
+	Objects []Object
+	// AnyObject: any object name is taken, with the shape of Objects[0] (webhook, file).
+	AnyObject bool
+	// OwnsObjects: what lies there is Dray's own, so that every row sent has origin created (DESIGN §5, Origin).
+	OwnsObjects bool
+	Rate        Rate
+	Concurrency int // batches under way at once; 0 = 1
+	// Settle is how long an unanswered request may still be applied. nil = the engine's default (10 minutes or more).
+	Settle *time.Duration
+	// Timeout of one request; 0 = 30 s.
+	Timeout time.Duration
+	// Limits are sentences with source for the connector's page: what the vendor allows.
+	Limits []string
+}
+
+// Rate is what the vendor allows; zero = no limit known.
+type Rate struct {
+	Requests int
+	Per      time.Duration
+}
+
+// Option is one key of a destination's configuration or of a sync's `options:`.
+type Option struct {
+	Name     string
+	Type     string // string, int, bool, duration, map
+	Required bool
+	Secret   bool // must be a ${reference} in YAML, never printed
+	Default  string
+	Enum     []string
+	Example  string // as written in YAML, for the connector's page
+	Doc      string
+}
+
+// Object is something a destination receives.
+type Object struct {
+	Name    string
+	Doc     string
+	Options []Option
+	Modes   []Mode
+	// Removes lists the on_remove acts: delete, clear, set, ignore, or the name of a vendor's action (archive).
+	Removes       []string
+	DefaultRemove string // for memberships: delete
+	// AnyRemove: {action: NAME} is taken with any name (webhook, file, where every act but ignore is a remove).
+	AnyRemove bool
+	Keys      []Key
+	// AnyKey: the key may have any name and several columns (webhook, file). OneColumn: any name, one column (hubspot).
+	AnyKey    bool
+	OneColumn bool
+	Fields    []Field
+	// OpenFields: fields that are not listed are taken too.
+	OpenFields bool
+	MaxBatch   int // rows a request, at most; 0 = 100. See Spec.BatchSize
+	MaxBytes   int // bytes a request body; 0 = no limit known
+	// Replaces: an update replaces the record, so all fields are always sent.
+	Replaces bool
+	// TellsCreated: outcomes say whether the record was created or matched.
+	TellsCreated bool
+	// Rekey: the identity of a record can be changed by its RemoteID.
+	Rekey bool
+	// Membership: rows are members of a container (list, audience) and Dray's own; MembersByID: written by RemoteID,
+	// which comes from the sync named in `via:` or from Resolver.
+	Membership  bool
+	MembersByID bool
+	// Container names the options that choose the container (list, audience): part of the binding.
+	Container []string
+	// Mixed: one batch may hold changes of different operations. Otherwise the engine keeps them apart.
+	Mixed bool
+}
+
+// Equality is how the vendor compares a key.
+type Equality string
+
+// The equalities; the engine normalises dest_key accordingly, in SQL.
+const (
+	Exact           Equality = ""
+	CaseInsensitive Equality = "case_insensitive" // lower(trim(x))
+)
+
+// Key is an identity an object can be found by.
+type Key struct {
+	Name     string
+	Equality Equality
+	Doc      string
+}
+
+// Field is something an object holds.
+type Field struct {
+	Name     string
+	Kinds    []warehouse.Kind // what it takes; empty = anything
+	ReadOnly bool
+	Doc      string
+}
+
+// Config is a destination's configuration after references were resolved. Values are string, int64, bool, time.Duration or
+// map[string]string, as the Option's Type says; unset options have their default.
+type Config map[string]any
+
+// String, and the other getters, give the zero value for what is not set.
+func (c Config) String(name string) string { s, _ := c[name].(string); return s }
+
+// Int gives an int option.
+func (c Config) Int(name string) int64 { n, _ := c[name].(int64); return n }
+
+// Bool gives a bool option.
+func (c Config) Bool(name string) bool { b, _ := c[name].(bool); return b }
+
+// Duration gives a duration option; ok is false where it is not set.
+func (c Config) Duration(name string) (d time.Duration, ok bool) {
+	d, ok = c[name].(time.Duration)
+	return d, ok
+}
+
+// Map gives a map option.
+func (c Config) Map(name string) map[string]string { m, _ := c[name].(map[string]string); return m }
+
+// Env is what the engine lends a connector.
+type Env struct {
+	HTTP    *httpx.Client
+	Log     *slog.Logger
+	Now     func() time.Time
+	Dir     string // the project's directory: relative paths in the configuration start here
+	Project string
+}
+
+// Connector makes destinations of one type.
+type Connector interface {
+	Spec() Spec
+	Open(ctx context.Context, cfg Config, env Env) (Destination, error)
+}
+
+// Destination is an open connection to one account. Write is safe for concurrent use.
+type Destination interface {
+	// Check proves that the credentials work and tells which account they belong to. It changes nothing there.
+	Check(ctx context.Context) (Account, error)
+	// Write delivers a batch in one request (or as few as the vendor allows) and returns one outcome per change, in order.
+	// An *Error says what befell the batch as a whole (then outcomes are nil). Any other error is Unknown.
+	Write(ctx context.Context, b *Batch) ([]Outcome, error)
+	Close() error
+}
+
+// Account is what the connection check reads: ID binds the snapshot to it; never a secret.
+type Account struct{ ID, Name string }
+
+// FieldLister is a Destination that can list an object's fields live.
+type FieldLister interface {
+	Fields(ctx context.Context, object string, options Config) ([]Field, error)
+}
+
+// Containers is a Destination whose members live in a list or audience chosen by options: it finds it, or creates it where
+// the options allow, and returns the vendor's id.
+type Containers interface {
+	Container(ctx context.Context, object string, options Config) (id string, err error)
+}
+
+// Resolver is a Destination that finds records by key. ids has one entry per change, "" for a record that does not exist.
+type Resolver interface {
+	Resolve(ctx context.Context, b *Batch) (ids []string, err error)
+}
+
+// Finisher is a Destination whose rows are delivered only when the run ends (one file a run). Outcomes of Write are then
+// provisional: nothing is acknowledged before Finish has returned nil. The engine calls Finish once, after the last Write, only
+// if something was written; a run that ends without Finish leaves nothing behind, or Abort is called.
+type Finisher interface {
+	Finish(ctx context.Context, run Run) error
+	Abort(ctx context.Context, run Run) error
+}
+
+// Run identifies the run a batch belongs to.
+type Run struct {
+	ID, Sync, Object string
+	Mode             Mode
+	Started          time.Time
+}
+
+// Schema describes the columns of a batch's changes; shared by all batches of a run.
+type Schema struct {
+	Key    []Column
+	Fields []Column
+}
+
+// Column is one key or field as the destination sees it. Path is Name split at the dots that nest.
+type Column struct {
+	Name string
+	Path []string
+	Kind warehouse.Kind
+}
+
+// Batch is what one Write delivers. Connectors must not keep or change it.
+type Batch struct {
+	Run       Run
+	Object    string
+	Options   Config
+	Container string // from Containers
+	Schema    *Schema
+	Changes   []Change
+	// Attempt counts from 1; over 1 an earlier try of these changes was refused or not answered.
+	Attempt int
+}
+
+// Change is one row to deliver. Key and Fields are aligned with the Schema; values are those of warehouse.Rows.
+type Change struct {
+	Operation Operation
+	// Remove says how a row is removed: delete, clear, set or a vendor's action; empty otherwise.
+	Remove   string
+	Key      []any
+	OldKey   []any // of a rekey
+	RemoteID string
+	Fields   []any
+	// Send has one bit a field: the fields to send (changed ones, all for adds, those to clear or set for removes). nil = all.
+	Send     []bool
+	DedupeID string
+}
+
+// Sends tells whether field i is to be sent.
+func (c *Change) Sends(i int) bool { return c.Send == nil || c.Send[i] }
+
+// Class is what an answer means for a row; the engine acts on it.
+type Class int
+
+// The classes.
+const (
+	Unknown   Class = iota // sent, and not known whether applied (time-out, connection lost, row not mentioned)
+	Delivered              // the vendor said so for this row
+	Rejected               // the vendor refused this row; not applied
+	NotFound               // the record does not exist there; not applied
+	Retry                  // not applied, worth another try (429, connection refused)
+	Split                  // the batch was refused as a whole: find the bad row
+	Stop                   // nothing can be delivered: revoked token, missing scope
+	Accepted               // an asynchronous vendor took it
+)
+
+// String is the class's name in logs.
+func (c Class) String() string {
+	return [...]string{"unknown", "delivered", "rejected", "not_found", "retry", "split", "stop", "accepted"}[c]
+}
+
+// Origin tells whether a delivered record was new there.
+type Origin string
+
+// The origins an outcome may tell.
+const (
+	OriginUnknown Origin = ""
+	Created       Origin = "created"
+	Matched       Origin = "matched"
+)
+
+// Outcome is what became of one change.
+type Outcome struct {
+	Class    Class
+	Code     string // the vendor's code, or http_422, timeout
+	Message  string // the vendor's words; the engine takes the row's values out before it is stored (I6)
+	RemoteID string
+	Origin   Origin
+}
+
+// Error is what befell a batch as a whole. Class is one of Unknown, Retry, Split, Stop, Rejected (all rows).
+type Error struct {
+	Class      Class
+	Code       string
+	Message    string
+	Hint       string
+	RetryAfter time.Duration // 0 = the vendor did not say
+	// Settles: the request may still be applied later (time-out, connection lost, 502, 504), as against an answered 500.
+	Settles bool
+	Err     error
+}
+
+func (e *Error) Error() string {
+	s := e.Code
+	if e.Message != "" {
+		s += ": " + e.Message
+	}
+	return s
+}
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// BatchSize is how many rows a request to the object takes: what the option batch_size says where the connector declares one
+// (its default where the configuration does not say), and never more than the object's MaxBatch.
+func (s Spec) BatchSize(o Object, cfg Config) int {
+	size := o.MaxBatch
+	if size == 0 {
+		size = 100
+	}
+	for _, option := range s.Config {
+		if option.Name != "batch_size" {
+			continue
+		}
+		n := int(cfg.Int("batch_size"))
+		if n == 0 {
+			n, _ = strconv.Atoi(option.Default) // the conformance suite reads all defaults
+		}
+		if n > 0 {
+			size = min(size, n)
+		}
+	}
+	return size
+}
+
+// FindObject is the object of that name; with AnyObject every name is taken.
+func (s Spec) FindObject(name string) (Object, bool) {
+	for _, o := range s.Objects {
+		if o.Name == name {
+			return o, true
+		}
+	}
+	if s.AnyObject && len(s.Objects) > 0 {
+		o := s.Objects[0]
+		o.Name = name
+		return o, true
+	}
+	return Object{}, false
+}

@@ -1,0 +1,122 @@
+package webhook
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/connectors/encode"
+	"github.com/dray-dev/dray/connectors/httpx"
+)
+
+// Write posts a batch. A row whose values JSON cannot carry is rejected by itself; the others are sent.
+func (w *webhook) Write(ctx context.Context, b *destination.Batch) ([]destination.Outcome, error) {
+	encoder, err := w.encoderFor(b.Schema)
+	if err != nil {
+		return nil, err
+	}
+	buffer := w.buffer()
+	defer w.buffers.Put(buffer)
+	outcomes := make([]destination.Outcome, len(b.Changes))
+	sent := w.encode(buffer, encoder, b, outcomes)
+	if sent == 0 {
+		return outcomes, nil
+	}
+	resp, err := w.http.Write(ctx, httpx.Request{
+		Method: w.method, URL: w.url, Header: w.signed(*buffer), Body: *buffer, What: "webhook",
+	})
+	if err != nil {
+		return nil, batchError(err)
+	}
+	if sent == len(outcomes) {
+		readAnswer(resp, outcomes)
+		return outcomes, nil
+	}
+	answered := make([]destination.Outcome, sent)
+	readAnswer(resp, answered)
+	fill(outcomes, answered)
+	return outcomes, nil
+}
+
+// encode writes the body and marks the rows that cannot be sent; it returns how many can.
+func (w *webhook) encode(buffer *[]byte, encoder *encode.Encoder, b *destination.Batch, outcomes []destination.Outcome) (sent int) {
+	body := append((*buffer)[:0], `{"sync":`...)
+	body = encode.String(body, b.Run.Sync)
+	body = append(body, `,"run_id":`...)
+	body = encode.String(body, b.Run.ID)
+	body = append(body, `,"object":`...)
+	body = encode.String(body, b.Object)
+	body = append(body, `,"changes":[`...)
+	for i := range b.Changes {
+		start := len(body)
+		if sent > 0 {
+			body = append(body, ',')
+		}
+		var err error
+		if body, err = encoder.Change(body, &b.Changes[i]); err != nil {
+			body = body[:start]
+			outcomes[i] = destination.Outcome{Class: destination.Rejected, Code: "invalid_value", Message: err.Error()}
+			continue
+		}
+		sent++
+	}
+	*buffer = append(body, "]}"...)
+	return sent
+}
+
+func (w *webhook) encoderFor(s *destination.Schema) (*encode.Encoder, error) {
+	if e := w.encoder.Load(); e != nil && e.schema == s {
+		return e.Encoder, nil
+	}
+	e, err := encode.New(s)
+	if err != nil {
+		return nil, &destination.Error{Class: destination.Stop, Code: "field_conflict", Message: err.Error(), Err: err}
+	}
+	w.encoder.Store(&schemaEncoder{s, e})
+	return e, nil
+}
+
+func (w *webhook) buffer() *[]byte {
+	if b, ok := w.buffers.Get().(*[]byte); ok {
+		return b
+	}
+	b := make([]byte, 0, 64<<10)
+	return &b
+}
+
+// signed gives the request's headers, with a signature over id.timestamp.body (standardwebhooks.com, scheme v1) where a secret
+// is set. The id is made of the body, which is the same whenever the batch is sent again.
+func (w *webhook) signed(body []byte) http.Header {
+	if w.secret == nil {
+		return w.header
+	}
+	sum := sha256.Sum256(body)
+	id := "msg_" + hex.EncodeToString(sum[:16])
+	timestamp := strconv.FormatInt(w.now().Unix(), 10)
+	mac := hmac.New(sha256.New, w.secret)
+	mac.Write([]byte(id + "." + timestamp + "."))
+	mac.Write(body)
+	h := w.header.Clone()
+	h.Set("webhook-id", id)
+	h.Set("webhook-timestamp", timestamp)
+	h.Set("webhook-signature", "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+	return h
+}
+
+// batchError adds what the endpoint said to what HTTP said.
+func batchError(err error) *destination.Error {
+	e := destination.FromHTTP(err)
+	var h *httpx.Error
+	if errors.As(err, &h) {
+		if said := words(h.Body); said != "" && e.Class == destination.Split {
+			e.Message = said
+		}
+	}
+	return e
+}

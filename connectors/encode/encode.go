@@ -1,0 +1,196 @@
+// Package encode writes changes as JSON straight into a buffer, for the connectors that send every field of a row.
+//
+// A delivery spends its time here and in the warehouse's driver. An Encoder therefore works out once a schema what comes
+// before each value (quoted names, nested objects) and then only appends: no map a row, no reflection.
+package encode
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/internal/diag"
+)
+
+// Encoder writes the changes of one schema. It is safe for concurrent use.
+type Encoder struct{ key, fields object }
+
+// New makes an encoder. It fails where names contradict each other: twice the same, or one that is another's parent.
+func New(s *destination.Schema) (*Encoder, error) {
+	key, err := newObject("key", s.Key)
+	if err != nil {
+		return nil, err
+	}
+	fields, err := newObject("field", s.Fields)
+	if err != nil {
+		return nil, err
+	}
+	return &Encoder{key: key, fields: fields}, nil
+}
+
+// Change appends {"operation","key","fields","dedupe_id"}. All fields are written; of a remove those that Send names, as given.
+// On an error, which is about the row's own values, dst comes back as it was.
+func (e *Encoder) Change(dst []byte, c *destination.Change) ([]byte, error) {
+	start := len(dst)
+	dst = append(dst, `{"operation":"`...)
+	dst = append(dst, c.Operation...)
+	dst = append(dst, `","key":`...)
+	dst, err := e.key.append(dst, c.Key)
+	if err != nil {
+		return dst[:start], err
+	}
+	dst = append(dst, `,"fields":`...)
+	switch {
+	case c.Operation != destination.OpRemove || c.Send == nil && len(c.Fields) > 0:
+		dst, err = e.fields.append(dst, c.Fields)
+	case len(c.Fields) == 0:
+		dst = append(dst, `{}`...)
+	default:
+		dst, err = e.fields.appendSome(dst, c.Fields, c.Send)
+	}
+	if err != nil {
+		return dst[:start], err
+	}
+	dst = append(dst, `,"dedupe_id":`...)
+	dst = String(dst, c.DedupeID)
+	return append(dst, '}'), nil
+}
+
+// object is a JSON object made of columns: values in the order they are written, each after its prefix.
+type object struct {
+	steps []step
+	end   string // closes what is open after the last value
+	root  *branch
+}
+
+type step struct {
+	prefix string // `{"address":{"city":`
+	index  int    // of the column
+	kind   warehouse.Kind
+}
+
+// branch is a name of a nested object; a leaf has a column.
+type branch struct {
+	name     string
+	index    int // -1 for an object
+	kind     warehouse.Kind
+	children []*branch
+}
+
+func newObject(what string, columns []destination.Column) (object, error) {
+	root := &branch{index: -1}
+	for i, c := range columns {
+		path := c.Path
+		if len(path) == 0 {
+			path = []string{c.Name}
+		}
+		if !root.add(path, i, c.Kind) {
+			return object{}, diag.Errorf(diag.Invalid, "sync.field_conflict",
+				"the %s %q is mapped twice, or is inside another one that is a value", what, c.Name)
+		}
+	}
+	o := object{root: root}
+	var pending strings.Builder
+	root.steps(&pending, &o.steps)
+	o.end = pending.String()
+	return o, nil
+}
+
+// add puts a column into the tree; false if its place is taken.
+func (b *branch) add(path []string, index int, kind warehouse.Kind) bool {
+	last := len(path) == 1
+	for _, child := range b.children {
+		if child.name != path[0] {
+			continue
+		}
+		return !last && child.index < 0 && child.add(path[1:], index, kind)
+	}
+	child := &branch{name: path[0], index: -1}
+	b.children = append(b.children, child)
+	if last {
+		child.index, child.kind = index, kind
+		return true
+	}
+	return child.add(path[1:], index, kind)
+}
+
+// steps writes the constant text between values into pending, and a step at each value.
+func (b *branch) steps(pending *strings.Builder, out *[]step) {
+	pending.WriteByte('{')
+	for i, child := range b.children {
+		if i > 0 {
+			pending.WriteByte(',')
+		}
+		pending.Write(String(nil, child.name))
+		pending.WriteByte(':')
+		if child.index < 0 {
+			child.steps(pending, out)
+			continue
+		}
+		*out = append(*out, step{prefix: pending.String(), index: child.index, kind: child.kind})
+		pending.Reset()
+	}
+	pending.WriteByte('}')
+}
+
+func (o *object) append(dst []byte, values []any) ([]byte, error) {
+	var err error
+	for i := range o.steps {
+		s := &o.steps[i]
+		if s.index >= len(values) {
+			return dst, fmt.Errorf("the row has %d values, its schema %d", len(values), len(o.steps))
+		}
+		dst = append(dst, s.prefix...)
+		if dst, err = Value(dst, values[s.index], s.kind); err != nil {
+			return dst, err
+		}
+	}
+	return append(dst, o.end...), nil
+}
+
+// appendSome writes the columns that send names; nested objects without any are left out.
+func (o *object) appendSome(dst []byte, values []any, send []bool) ([]byte, error) {
+	if len(values) != len(o.steps) || send != nil && len(send) != len(values) {
+		return dst, fmt.Errorf("the row has %d values and %d marks, its schema %d", len(values), len(send), len(o.steps))
+	}
+	return o.root.appendSome(dst, values, send)
+}
+
+func (b *branch) appendSome(dst []byte, values []any, send []bool) ([]byte, error) {
+	dst = append(dst, '{')
+	first := true
+	for _, child := range b.children {
+		if !child.sent(send) {
+			continue
+		}
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		dst = String(dst, child.name)
+		dst = append(dst, ':')
+		var err error
+		if child.index < 0 {
+			dst, err = child.appendSome(dst, values, send)
+		} else {
+			dst, err = Value(dst, values[child.index], child.kind)
+		}
+		if err != nil {
+			return dst, err
+		}
+	}
+	return append(dst, '}'), nil
+}
+
+func (b *branch) sent(send []bool) bool {
+	if b.index >= 0 {
+		return send == nil || send[b.index]
+	}
+	for _, child := range b.children {
+		if child.sent(send) {
+			return true
+		}
+	}
+	return false
+}

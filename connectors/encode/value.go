@@ -1,0 +1,187 @@
+package encode
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/dray-dev/dray/connectors/warehouse"
+)
+
+// ErrValue is a value that JSON cannot carry: an infinite number, a year beyond 9999.
+var ErrValue = errors.New("a value cannot be written as JSON")
+
+// Value appends one value of warehouse.Rows: numbers and decimals as numbers, timestamps RFC 3339 in UTC, dates YYYY-MM-DD,
+// JSON embedded as JSON on one line, NULL as null.
+func Value(dst []byte, v any, kind warehouse.Kind) ([]byte, error) {
+	switch v := v.(type) {
+	case nil:
+		return append(dst, "null"...), nil
+	case string:
+		switch kind {
+		case warehouse.Decimal:
+			if !isNumber(v) {
+				return dst, fmt.Errorf("%w: a decimal that is no number", ErrValue)
+			}
+			return append(dst, v...), nil
+		case warehouse.JSON:
+			return embed(dst, v), nil
+		default:
+			return String(dst, v), nil
+		}
+	case int64:
+		return strconv.AppendInt(dst, v, 10), nil
+	case float64:
+		return Float(dst, v)
+	case bool:
+		return strconv.AppendBool(dst, v), nil
+	case time.Time:
+		return quotedTime(dst, v, kind)
+	default:
+		return dst, fmt.Errorf("%w: a Go %T", ErrValue, v)
+	}
+}
+
+// Float appends a number as encoding/json writes it.
+func Float(dst []byte, f float64) ([]byte, error) {
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return dst, fmt.Errorf("%w: a number that is not finite", ErrValue)
+	}
+	format := byte('f')
+	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
+		format = 'e'
+	}
+	return strconv.AppendFloat(dst, f, format, -1, 64), nil
+}
+
+func quotedTime(dst []byte, t time.Time, kind warehouse.Kind) ([]byte, error) {
+	dst = append(dst, '"')
+	dst, err := Time(dst, t, kind)
+	return append(dst, '"'), err
+}
+
+// Time appends a date as YYYY-MM-DD and an instant as RFC 3339 in UTC, with a fraction where there is one.
+func Time(dst []byte, t time.Time, kind warehouse.Kind) ([]byte, error) {
+	t = t.UTC()
+	if y := t.Year(); y < 0 || y > 9999 {
+		return dst, fmt.Errorf("%w: a year outside 0 to 9999", ErrValue)
+	}
+	if kind == warehouse.Date {
+		return t.AppendFormat(dst, time.DateOnly), nil
+	}
+	return t.AppendFormat(dst, time.RFC3339Nano), nil
+}
+
+// embed appends JSON text as it is; text that is no JSON becomes a string, so that the body stays whole.
+func embed(dst []byte, s string) []byte {
+	if !json.Valid([]byte(s)) {
+		return String(dst, s)
+	}
+	start := len(dst)
+	dst = append(dst, s...)
+	if bytes.ContainsAny(dst[start:], "\n\r") { // outside strings, as the text is valid
+		var b bytes.Buffer
+		if json.Compact(&b, []byte(s)) == nil {
+			dst = append(dst[:start], b.Bytes()...)
+		}
+	}
+	return dst
+}
+
+// isNumber tells whether s is a number in JSON's grammar.
+func isNumber(s string) bool {
+	i := 0
+	if i < len(s) && s[i] == '-' {
+		i++
+	}
+	switch {
+	case i < len(s) && s[i] == '0':
+		i++
+	default:
+		n := digits(s[i:])
+		if n == 0 {
+			return false
+		}
+		i += n
+	}
+	if i < len(s) && s[i] == '.' {
+		n := digits(s[i+1:])
+		if n == 0 {
+			return false
+		}
+		i += 1 + n
+	}
+	if i < len(s) && (s[i] == 'e' || s[i] == 'E') {
+		i++
+		if i < len(s) && (s[i] == '+' || s[i] == '-') {
+			i++
+		}
+		n := digits(s[i:])
+		if n == 0 {
+			return false
+		}
+		i += n
+	}
+	return i == len(s)
+}
+
+func digits(s string) int {
+	i := 0
+	for i < len(s) && s[i] >= '0' && s[i] <= '9' {
+		i++
+	}
+	return i
+}
+
+const hex = "0123456789abcdef"
+
+// String appends a JSON string. Bytes that are no UTF-8 become U+FFFD, as in encoding/json; < > & stay readable.
+func String(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	start := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= 0x20 && c < utf8.RuneSelf && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		if c < utf8.RuneSelf {
+			dst = append(dst, s[start:i]...)
+			dst = escape(dst, c)
+			i++
+			start = i
+			continue
+		}
+		r, size := utf8.DecodeRuneInString(s[i:])
+		if r == utf8.RuneError && size == 1 {
+			dst = append(dst, s[start:i]...)
+			dst = append(dst, "\ufffd"...)
+			i++
+			start = i
+			continue
+		}
+		i += size
+	}
+	dst = append(dst, s[start:]...)
+	return append(dst, '"')
+}
+
+func escape(dst []byte, c byte) []byte {
+	switch c {
+	case '"', '\\':
+		return append(dst, '\\', c)
+	case '\n':
+		return append(dst, '\\', 'n')
+	case '\r':
+		return append(dst, '\\', 'r')
+	case '\t':
+		return append(dst, '\\', 't')
+	default:
+		return append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+	}
+}

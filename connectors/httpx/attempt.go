@@ -1,0 +1,146 @@
+package httpx
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// attempt is what one call remembers while it is under way.
+type attempt struct {
+	read      bool
+	timeout   time.Duration
+	monotonic bool // a request once on a connection counts as sent for good
+	tries     int
+	phase     atomic.Int32
+}
+
+type attemptKey struct{}
+
+// The phases of an attempt, as the transport tells them.
+const (
+	untold     int32 = iota // the transport tells nothing (an injected one)
+	connecting              // looking for a connection: nothing has been sent
+	connected               // on a connection: any byte may have been sent
+)
+
+// maybeSent tells whether the vendor can have received the request that ended with err.
+func (a *attempt) maybeSent(err error) bool {
+	switch a.phase.Load() {
+	case connecting:
+		return false
+	case connected:
+		return true
+	}
+	var dns *net.DNSError
+	var op *net.OpError
+	return !errors.As(err, &dns) && !(errors.As(err, &op) && op.Op == "dial")
+}
+
+func (a *attempt) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		// net/http tries again by itself on another connection only if nothing was written, or if the request is replayable.
+		GetConn: func(string) {
+			if !a.monotonic || a.phase.Load() != connected {
+				a.phase.Store(connecting)
+			}
+		},
+		GotConn: func(httptrace.GotConnInfo) { a.phase.Store(connected) },
+	}
+}
+
+// replayable tells whether net/http may send the request again by itself after it was written (http.Request.isReplayable).
+func replayable(r *http.Request) bool {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return len(r.Header["Idempotency-Key"]) > 0 || len(r.Header["X-Idempotency-Key"]) > 0
+}
+
+// attempts gives each attempt its own time-out, which lasts until the answer's body is closed.
+type attempts struct{ next http.RoundTripper }
+
+func (t attempts) RoundTrip(req *http.Request) (*http.Response, error) {
+	a, _ := req.Context().Value(attemptKey{}).(*attempt)
+	if a == nil {
+		return t.next.RoundTrip(req)
+	}
+	if err := req.Context().Err(); err != nil {
+		a.phase.Store(connecting)
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(req.Context(), a.timeout)
+	resp, err := t.next.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, a.trace())))
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	resp.Body = &cancelingBody{resp.Body, cancel}
+	return resp, nil
+}
+
+// CloseIdleConnections lets http.Client reach the transport's pool.
+func (t attempts) CloseIdleConnections() {
+	if c, ok := t.next.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
+
+type cancelingBody struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (b *cancelingBody) Close() error {
+	defer b.cancel()
+	return b.ReadCloser.Close()
+}
+
+// payload lends a body to the transport. A transport may go on reading a body after it has returned an answer; detach makes
+// such a read fail, so that the caller can reuse the bytes.
+type payload struct {
+	mu   sync.Mutex
+	data []byte
+	gone bool
+}
+
+func (p *payload) detach() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.data, p.gone = nil, true
+}
+
+func (p *payload) reader() (io.Reader, error) { return &payloadReader{p: p}, nil }
+
+type payloadReader struct {
+	p   *payload
+	off int
+}
+
+// Len tells retryablehttp the Content-Length.
+func (r *payloadReader) Len() int {
+	r.p.mu.Lock()
+	defer r.p.mu.Unlock()
+	return len(r.p.data) - r.off
+}
+
+func (r *payloadReader) Read(b []byte) (int, error) {
+	r.p.mu.Lock()
+	defer r.p.mu.Unlock()
+	if r.p.gone {
+		return 0, io.ErrClosedPipe
+	}
+	if r.off >= len(r.p.data) {
+		return 0, io.EOF
+	}
+	n := copy(b, r.p.data[r.off:])
+	r.off += n
+	return n, nil
+}

@@ -1,0 +1,6 @@
+//go:build !cgo
+
+package registry
+
+// embedded is empty: DuckDB needs cgo.
+func embedded() []Warehouse { return nil }

@@ -1,0 +1,344 @@
+package duckdb
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dray-dev/dray/connectors/warehouse"
+)
+
+// Dialect writes DuckDB's SQL. The zero value writes everything but HashVersion, which names the engine's release.
+type Dialect struct{ release string }
+
+// Name is duckdb.
+func (Dialect) Name() string { return "duckdb" }
+
+// Quote quotes an identifier.
+func (Dialect) Quote(id string) string { return `"` + strings.ReplaceAll(id, `"`, `""`) + `"` }
+
+// Table quotes a relation's name.
+func (d Dialect) Table(t warehouse.Table) string {
+	var parts []string
+	for _, p := range []string{t.Database, t.Schema, t.Name} {
+		if p != "" {
+			parts = append(parts, d.Quote(p))
+		}
+	}
+	return strings.Join(parts, ".")
+}
+
+// Text is a string literal.
+func (Dialect) Text(s string) string {
+	lit := "'" + strings.ReplaceAll(s, "'", "''") + "'"
+	if strings.IndexByte(s, 0) >= 0 {
+		return "'" + strings.ReplaceAll(strings.ReplaceAll(s, "'", "''"), "\x00", "' || chr(0) || '") + "'"
+	}
+	return lit
+}
+
+// Time is a timestamp literal in UTC.
+func (Dialect) Time(t time.Time) string {
+	return "TIMESTAMP '" + t.UTC().Format("2006-01-02 15:04:05.999999") + "'"
+}
+
+// Value is a literal of a Go scalar.
+func (d Dialect) Value(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "NULL"
+	case bool:
+		return strconv.FormatBool(v)
+	case int:
+		return strconv.Itoa(v)
+	case int64:
+		return strconv.FormatInt(v, 10)
+	case float64:
+		if math.IsInf(v, 0) || math.IsNaN(v) {
+			return "CAST('" + strconv.FormatFloat(v, 'g', -1, 64) + "' AS DOUBLE)"
+		}
+		s := strconv.FormatFloat(v, 'f', -1, 64)
+		if !strings.Contains(s, ".") {
+			s += ".0"
+		}
+		return s
+	case time.Time:
+		return d.Time(v)
+	case string:
+		return d.Text(v)
+	default:
+		return d.Text(fmt.Sprint(v))
+	}
+}
+
+// Type is the type for a kind.
+func (Dialect) Type(k warehouse.Kind) string {
+	return [...]string{"VARCHAR", "BOOLEAN", "BIGINT", "DOUBLE", "DECIMAL(38,9)", "DATE", "TIMESTAMP", "JSON"}[k]
+}
+
+// KindOf says what one of DuckDB's types means.
+func (Dialect) KindOf(t string) warehouse.Kind {
+	t = strings.ToUpper(t)
+	switch {
+	case strings.HasSuffix(t, "]"), strings.HasPrefix(t, "STRUCT"), strings.HasPrefix(t, "MAP"), strings.HasPrefix(t, "UNION"),
+		t == "JSON", t == "LIST", t == "ARRAY", t == "VARIANT":
+		return warehouse.JSON
+	case strings.HasPrefix(t, "DECIMAL"), strings.HasPrefix(t, "NUMERIC"):
+		return warehouse.Decimal
+	case strings.HasPrefix(t, "TIMESTAMP"), t == "DATETIME":
+		return warehouse.Timestamp
+	}
+	switch t {
+	case "BOOLEAN":
+		return warehouse.Bool
+	case "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER":
+		return warehouse.Int
+	case "UBIGINT", "HUGEINT", "UHUGEINT", "BIGNUM", "VARINT":
+		return warehouse.Decimal
+	case "FLOAT", "DOUBLE", "REAL":
+		return warehouse.Float
+	case "DATE":
+		return warehouse.Date
+	default:
+		return warehouse.Text
+	}
+}
+
+// Cast casts to a kind's type.
+func (d Dialect) Cast(expr string, k warehouse.Kind) string {
+	return "CAST(" + expr + " AS " + d.Type(k) + ")"
+}
+
+// TryCast gives NULL where the value does not fit.
+func (Dialect) TryCast(expr, typ string) string { return "TRY_CAST(" + expr + " AS " + typ + ")" }
+
+// Hash is DuckDB's own hash over the typed values, as a 63-bit number (a BIGINT is the same on every engine).
+func (Dialect) Hash(exprs ...string) string {
+	if len(exprs) == 0 {
+		return "CAST(0 AS BIGINT)"
+	}
+	return "CAST(hash(" + strings.Join(exprs, ", ") + ") >> 1 AS BIGINT)"
+}
+
+// HashType is the type of Hash.
+func (Dialect) HashType() string { return "BIGINT" }
+
+// HashVersion names the release: DuckDB does not promise that hash() stays the same.
+func (d Dialect) HashVersion() string { return "duckdb " + d.release + " hash63" }
+
+// HashText is 16 hexadecimal digits.
+func (Dialect) HashText(h string) string { return "format('{:016x}', " + h + ")" }
+
+// Bucket is 0 … n-1.
+func (Dialect) Bucket(h string, n int64) string { return fmt.Sprintf("(%s %% %d)", h, n) }
+
+// SortArray sorts lists.
+func (Dialect) SortArray(expr string, c warehouse.Column) string {
+	if strings.HasSuffix(c.Type, "[]") {
+		return "list_sort(" + expr + ")"
+	}
+	return expr
+}
+
+// Comparable makes of JSON text the sorted list of its leaves; DuckDB's other types compare by value as they are.
+func (Dialect) Comparable(expr string, c warehouse.Column) string {
+	if !strings.EqualFold(c.Type, "JSON") {
+		return expr
+	}
+	return "(SELECT list(t.fullkey || ' ' || t.type || ' ' || coalesce(CAST(t.atom AS VARCHAR), '') ORDER BY t.fullkey) FROM json_tree(" + expr + ") t)"
+}
+
+// Slice is a range of row numbers, which DuckDB keeps for nothing and reads without looking at other rows.
+func (Dialect) Slice(alias string, from, to, n, highest int64) string {
+	size := sliceSize(n, highest)
+	return fmt.Sprintf("(%[1]s.rowid >= %[2]d AND %[1]s.rowid < %[3]d)", alias, from*size, to*size)
+}
+
+// SliceNumber is the part a row is in.
+func (Dialect) SliceNumber(alias string, n, highest int64) string {
+	return fmt.Sprintf("(%s.rowid // %d)", alias, sliceSize(n, highest))
+}
+
+func sliceSize(n, highest int64) int64 { return (highest + n) / n }
+
+// Highest is the last row number.
+func (Dialect) Highest() string { return "coalesce(max(rowid), 0)" }
+
+// workDatabase is attached in memory, beside the file: what lies there is neither compressed nor logged, and spills like any
+// other. Temporary tables would be one connection's.
+const workDatabase = "dray_work"
+
+// Work puts a table into the database in memory; the schema becomes a part of the name.
+func (Dialect) Work(t warehouse.Table) warehouse.Table {
+	if t.Schema != "" {
+		t.Name = t.Schema + "." + t.Name
+	}
+	return warehouse.Table{Database: workDatabase, Schema: "main", Name: t.Name}
+}
+
+// CreateTableAs replaces a table in one statement, which DuckDB does atomically.
+func (d Dialect) CreateTableAs(t warehouse.Table, query string) string {
+	return "CREATE OR REPLACE TABLE " + d.Table(t) + " AS " + query
+}
+
+// CreateView replaces a view in one statement.
+func (d Dialect) CreateView(t warehouse.Table, query string) string {
+	return "CREATE OR REPLACE VIEW " + d.Table(t) + " AS " + query
+}
+
+// CreateSchema makes a schema if it is missing.
+func (d Dialect) CreateSchema(schema string) string {
+	return "CREATE SCHEMA IF NOT EXISTS " + d.Quote(schema)
+}
+
+// Now is the clock in UTC, without a zone.
+func (Dialect) Now() string { return "CAST(now() AT TIME ZONE 'UTC' AS TIMESTAMP)" }
+
+// AddSeconds moves a timestamp.
+func (Dialect) AddSeconds(ts, seconds string) string {
+	return "(" + ts + " + to_seconds(" + seconds + "))"
+}
+
+// Wire casts what the driver would give slowly, or in types of its own.
+func (Dialect) Wire(expr string, c warehouse.Column) string {
+	t := strings.ToUpper(c.Type)
+	switch c.Kind {
+	case warehouse.Bool, warehouse.Date:
+		return expr
+	case warehouse.Int:
+		if t == "BIGINT" {
+			return expr
+		}
+		return "CAST(" + expr + " AS BIGINT)"
+	case warehouse.Float:
+		if t == "DOUBLE" {
+			return expr
+		}
+		return "CAST(" + expr + " AS DOUBLE)"
+	case warehouse.Timestamp:
+		if t == "TIMESTAMP" {
+			return expr
+		}
+		return "CAST(" + expr + " AS TIMESTAMP)"
+	case warehouse.JSON:
+		if t == "JSON" {
+			return "CAST(" + expr + " AS VARCHAR)"
+		}
+		return "CAST(to_json(" + expr + ") AS VARCHAR)"
+	default:
+		switch t {
+		case "VARCHAR":
+			return expr
+		case "BLOB":
+			return "to_base64(" + expr + ")"
+		default:
+			return "CAST(" + expr + " AS VARCHAR)"
+		}
+	}
+}
+
+// JSONArray is the JSON text of several values.
+func (Dialect) JSONArray(exprs ...string) string {
+	return "CAST(json_array(" + strings.Join(exprs, ", ") + ") AS VARCHAR)"
+}
+
+// Digest is md5, which DuckDB gives as hexadecimal digits.
+func (Dialect) Digest(expr string) string { return "md5(" + expr + ")" }
+
+// Matches uses RE2, as DuckDB does.
+func (d Dialect) Matches(expr, pattern string) string {
+	return "regexp_full_match(" + expr + ", " + d.Text(pattern) + ")"
+}
+
+// IntDiv is //, for DuckDB's / gives a fraction.
+func (Dialect) IntDiv(expr string, by int64) string { return fmt.Sprintf("(%s // %d)", expr, by) }
+
+// First is DuckDB's first, which it turns into an arg_min without sorting.
+func (Dialect) First(value, orderBy, where string) string {
+	s := "first(" + value + " ORDER BY " + orderBy + ")"
+	if where != "" {
+		s += " FILTER (WHERE " + where + ")"
+	}
+	return s
+}
+
+// ReadFile is read_csv, read_parquet or read_json, by the format or the path's ending.
+func (d Dialect) ReadFile(f warehouse.File) (string, error) {
+	format := f.Format
+	if format == "" {
+		format = formatOf(f.Path)
+	}
+	args := []string{d.Text(f.Path)}
+	if f.Hive {
+		args = append(args, "hive_partitioning = true")
+	}
+	switch format {
+	case "csv":
+		args = append(args, "header = true")
+		if f.Delimiter != "" {
+			args = append(args, "delim = "+d.Text(f.Delimiter))
+		}
+		if types := d.csvTypes(f); types != "" {
+			args = append(args, "types = "+types)
+		}
+		return "read_csv(" + strings.Join(args, ", ") + ")", nil
+	case "parquet":
+		return "read_parquet(" + strings.Join(args, ", ") + ")", nil
+	case "json":
+		return "read_json(" + strings.Join(args, ", ") + ")", nil
+	default:
+		return "", fmt.Errorf("DuckDB reads .csv, .tsv, .txt, .parquet, .json, .jsonl and .ndjson files (and .gz, .zst of them)")
+	}
+}
+
+func (d Dialect) csvTypes(f warehouse.File) string {
+	var pairs []string
+	seen := map[string]bool{}
+	for _, name := range sortedKeys(f.Types) {
+		pairs = append(pairs, d.Text(name)+": "+d.Text(csvType(f.Types[name])))
+		seen[name] = true
+	}
+	for _, name := range f.TextCols {
+		if !seen[name] {
+			pairs = append(pairs, d.Text(name)+": 'VARCHAR'")
+		}
+	}
+	if len(pairs) == 0 {
+		return ""
+	}
+	return "{" + strings.Join(pairs, ", ") + "}"
+}
+
+// csvType lets YAML say text, as other engines do; everything else is DuckDB's own name.
+func csvType(t string) string {
+	if strings.EqualFold(t, "text") || strings.EqualFold(t, "string") {
+		return "VARCHAR"
+	}
+	return t
+}
+
+func formatOf(path string) string {
+	p := strings.ToLower(path)
+	for _, z := range []string{".gz", ".zst"} {
+		p = strings.TrimSuffix(p, z)
+	}
+	for ending, format := range map[string]string{".csv": "csv", ".tsv": "csv", ".txt": "csv", ".parquet": "parquet",
+		".json": "json", ".jsonl": "json", ".ndjson": "json"} {
+		if strings.HasSuffix(p, ending) {
+			return format
+		}
+	}
+	return ""
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

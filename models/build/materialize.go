@@ -1,0 +1,202 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/models/compile"
+	"github.com/dray-dev/dray/models/graph"
+)
+
+// prepare makes the schema and reads what stands in it.
+func (r *runner) prepare(ctx context.Context) error {
+	w, d := r.deps.Warehouse, r.prog.Dialect
+	if _, err := w.Exec(ctx, d.CreateSchema(r.prog.Target.Schema)); err != nil {
+		return failed("making schema "+r.prog.Target.Schema, err)
+	}
+	rows, err := w.Query(ctx, "SELECT table_name, table_type FROM information_schema.tables WHERE lower(table_schema) = lower("+d.Text(r.prog.Target.Schema)+")")
+	if err != nil {
+		return failed("listing schema "+r.prog.Target.Schema, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		v, err := rows.Values()
+		if err != nil {
+			return failed("listing schema "+r.prog.Target.Schema, err)
+		}
+		r.relations[strings.ToLower(fmt.Sprint(v[0]))] = fmt.Sprint(v[1])
+	}
+	if err := rows.Err(); err != nil {
+		return failed("listing schema "+r.prog.Target.Schema, err)
+	}
+	return nil
+}
+
+// build makes one node's relation.
+func (r *runner) build(ctx context.Context, n *compile.Node, result *NodeResult) error {
+	result.Rows = -1
+	switch {
+	case n.Kind == graph.Entity:
+		return r.entity(ctx, n, result)
+	case n.Kind == graph.Segment:
+		return r.segment(ctx, n, result)
+	case n.Materialized == "": // a relation as it is
+		return nil
+	}
+	if err := r.materialize(ctx, n); err != nil {
+		return r.refused(n, err)
+	}
+	if n.Materialized == "view" || r.explain {
+		return nil
+	}
+	count, err := r.number(ctx, "SELECT count(*) FROM "+r.prog.From(n.ID))
+	if err != nil {
+		return r.refused(n, err)
+	}
+	result.Rows = count
+	return nil
+}
+
+func (r *runner) materialize(ctx context.Context, n *compile.Node) error {
+	d := r.prog.Dialect
+	switch {
+	case r.explain:
+		// The line break ends a last comment; the query stands on its own lines, so that errors keep theirs.
+		return r.replace(ctx, n.Relation, "VIEW", d.CreateView(n.Relation, "SELECT * FROM ("+n.Query+"\n) q LIMIT 0"))
+	case n.Materialized == "view":
+		return r.replace(ctx, n.Relation, "VIEW", d.CreateView(n.Relation, n.Query))
+	case n.Materialized == "incremental" && n.Incremental:
+		return r.increment(ctx, n)
+	default:
+		return r.replace(ctx, n.Relation, "TABLE", d.CreateTableAs(n.Relation, n.Query))
+	}
+}
+
+// replace runs the statement that makes a relation. Where a view stands in a table's place, or the other way round, it goes
+// in the same transaction.
+func (r *runner) replace(ctx context.Context, t warehouse.Table, kind, statement string) error {
+	there := r.relations[strings.ToLower(t.Name)]
+	isView := strings.Contains(there, "VIEW")
+	switch {
+	case there != "" && isView && kind == "TABLE":
+		return r.deps.Warehouse.Atomic(ctx, "DROP VIEW "+r.prog.Dialect.Table(t), statement)
+	case there != "" && !isView && kind == "VIEW":
+		return r.deps.Warehouse.Atomic(ctx, "DROP TABLE "+r.prog.Dialect.Table(t), statement)
+	}
+	_, err := r.deps.Warehouse.Exec(ctx, statement)
+	return err
+}
+
+// increment puts what an incremental model's query gives into its relation: rows with the same primary key are replaced, all
+// others added; without a primary key all are added. A column that is new to the relation is added to it, one that the query
+// no longer gives stays and is NULL for the new rows.
+func (r *runner) increment(ctx context.Context, n *compile.Node) error {
+	w, d := r.deps.Warehouse, r.prog.Dialect
+	fresh := n.Relation
+	fresh.Name += "__new"
+	if _, err := w.Exec(ctx, d.CreateTableAs(fresh, n.Query)); err != nil {
+		return err
+	}
+	prior := r.prog.Names.Model(n.Name)
+	old, err := w.Columns(ctx, "SELECT * FROM "+d.Table(prior))
+	if err != nil {
+		return err
+	}
+	added, err := w.Columns(ctx, "SELECT * FROM "+d.Table(fresh))
+	if err != nil {
+		return err
+	}
+	if r.prog.Options.Scratch {
+		// fresh stays: the view reads it.
+		return r.replace(ctx, n.Relation, "VIEW", d.CreateView(n.Relation, r.union(n, prior, fresh, old, added)))
+	}
+	return w.Atomic(ctx, r.merge(n, fresh, old, added)...)
+}
+
+// merge is the transaction that takes fresh into the relation.
+func (r *runner) merge(n *compile.Node, fresh warehouse.Table, old, added []warehouse.Column) []string {
+	d := r.prog.Dialect
+	var statements, columns []string
+	for _, c := range added {
+		columns = append(columns, d.Quote(c.Name))
+		if !has(old, c.Name) {
+			statements = append(statements, fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s %s", d.Table(n.Relation), d.Quote(c.Name), c.Type))
+		}
+	}
+	if len(n.Model.PrimaryKey) > 0 {
+		statements = append(statements, fmt.Sprintf("DELETE FROM %s WHERE EXISTS (SELECT 1 FROM %s f WHERE %s)",
+			d.Table(n.Relation), d.Table(fresh), r.sameKey(n, "f", d.Table(n.Relation))))
+	}
+	list := strings.Join(columns, ", ")
+	return append(statements,
+		fmt.Sprintf("INSERT INTO %s (%s) SELECT %[2]s FROM %s", d.Table(n.Relation), list, d.Table(fresh)),
+		"DROP TABLE "+d.Table(fresh))
+}
+
+// union is what merge would leave, as a query: a scratch build may not touch the relation, and should not copy it.
+func (r *runner) union(n *compile.Node, prior, fresh warehouse.Table, old, added []warehouse.Column) string {
+	d := r.prog.Dialect
+	var fromOld, fromNew []string
+	for _, c := range old {
+		fromOld = append(fromOld, "o."+d.Quote(c.Name))
+		if has(added, c.Name) {
+			fromNew = append(fromNew, "f."+d.Quote(c.Name))
+		} else {
+			fromNew = append(fromNew, "NULL AS "+d.Quote(c.Name))
+		}
+	}
+	for _, c := range added {
+		if !has(old, c.Name) {
+			fromOld = append(fromOld, "NULL AS "+d.Quote(c.Name))
+			fromNew = append(fromNew, "f."+d.Quote(c.Name))
+		}
+	}
+	kept := fmt.Sprintf("SELECT %s FROM %s o", strings.Join(fromOld, ", "), d.Table(prior))
+	if len(n.Model.PrimaryKey) > 0 {
+		kept += fmt.Sprintf(" WHERE NOT EXISTS (SELECT 1 FROM %s f WHERE %s)", d.Table(fresh), r.sameKey(n, "f", "o"))
+	}
+	return fmt.Sprintf("%s UNION ALL SELECT %s FROM %s f", kept, strings.Join(fromNew, ", "), d.Table(fresh))
+}
+
+func (r *runner) sameKey(n *compile.Node, a, b string) string {
+	d := r.prog.Dialect
+	var parts []string
+	for _, c := range n.Model.PrimaryKey {
+		parts = append(parts, a+"."+d.Quote(c)+" = "+b+"."+d.Quote(c))
+	}
+	return strings.Join(parts, " AND ")
+}
+
+func has(columns []warehouse.Column, name string) bool {
+	return slices.ContainsFunc(columns, func(c warehouse.Column) bool { return strings.EqualFold(c.Name, name) })
+}
+
+// number runs a query that gives one number.
+func (r *runner) number(ctx context.Context, query string) (int64, error) {
+	rows, err := r.deps.Warehouse.Query(ctx, query)
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		return 0, rows.Err()
+	}
+	v, err := rows.Values()
+	if err != nil {
+		return 0, err
+	}
+	switch n := v[0].(type) {
+	case int64:
+		return n, nil
+	case float64:
+		return int64(n), nil
+	case string: // sums may be wider than 64 bits
+		var out int64
+		_, err := fmt.Sscan(n, &out)
+		return out, err
+	}
+	return 0, nil
+}

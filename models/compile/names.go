@@ -1,0 +1,60 @@
+package compile
+
+import "github.com/dray-dev/dray/connectors/warehouse"
+
+// Names gives Dray's own tables in one schema (DESIGN §4). Names in a project are identifiers already (config checks them).
+type Names struct{ Database, Schema string }
+
+func (n Names) table(name string) warehouse.Table {
+	return warehouse.Table{Database: n.Database, Schema: n.Schema, Name: name}
+}
+
+// Model is where a model is built.
+func (n Names) Model(name string) warehouse.Table { return n.table(name) }
+
+// Identity, Merges and Profiles belong to an entity.
+func (n Names) Identity(entity string) warehouse.Table { return n.table("identity_" + entity) }
+
+// Merges records merges and splits.
+func (n Names) Merges(entity string) warehouse.Table {
+	return n.table("identity_" + entity + "_merges")
+}
+
+// Profiles holds the golden records.
+func (n Names) Profiles(entity string) warehouse.Table { return n.table("profiles_" + entity) }
+
+// Segment holds the members.
+func (n Names) Segment(name string) warehouse.Table { return n.table("segment_" + name) }
+
+// SegmentHistory holds one row a build and segment.
+func (n Names) SegmentHistory() warehouse.Table { return n.table("segment_history") }
+
+// Snapshot, and the following, belong to a sync.
+func (n Names) Snapshot(sync string) warehouse.Table { return n.table("snapshot_" + sync) }
+
+// Plan is this run's changes.
+func (n Names) Plan(sync string) warehouse.Table { return n.table("plan_" + sync) }
+
+// Pending holds inserts still owed.
+func (n Names) Pending(sync string) warehouse.Table { return n.table("pending_" + sync) }
+
+// Retry holds rejected rows and when they are due.
+func (n Names) Retry(sync string) warehouse.Table { return n.table("retry_" + sync) }
+
+// Lock is the sync's one lock row.
+func (n Names) Lock(sync string) warehouse.Table { return n.table("lock_" + sync) }
+
+// Deliveries is the append-only record of outcomes.
+func (n Names) Deliveries() warehouse.Table { return n.table("deliveries") }
+
+// Runs is the append-only record of runs.
+func (n Names) Runs() warehouse.Table { return n.table("runs") }
+
+// Meta says per sync what its snapshot is about.
+func (n Names) Meta() warehouse.Table { return n.table("meta") }
+
+// Approvals holds what `--allow` granted.
+func (n Names) Approvals() warehouse.Table { return n.table("approvals") }
+
+// Outcomes is where a commit loads the outcomes that are not plain deliveries; empty between commits.
+func (n Names) Outcomes(sync string) warehouse.Table { return n.table("outcomes_" + sync) }

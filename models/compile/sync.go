@@ -1,0 +1,327 @@
+package compile
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dray-dev/dray/config"
+	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/models/graph"
+	"github.com/dray-dev/dray/models/segment"
+)
+
+// Sync is all that plan, guard, deliver and commit need to know of one sync.
+type Sync struct {
+	Name        string
+	Source      graph.ID // the model, segment, entity or source it reads
+	Config      *config.Sync
+	Destination *config.Destination
+	Spec        destination.Spec
+	Object      destination.Object
+	Mode        destination.Mode
+	OnRemove    config.OnRemove
+	Input       string   // SELECT of the rows of the sync, with the source's columns
+	PrimaryKey  []string // columns of Input
+	EventID     []string // insert mode: columns of Input
+	// Keys are the destination's identities in order of preference; each is used where all its columns are not NULL.
+	Keys     [][]KeyColumn
+	Fields   []Field
+	Via      string        // the sync whose snapshot holds the record ids
+	LoadedAt string        // the column `backfill --since` compares; "" = none
+	Remember time.Duration // insert mode: how long keys that left are remembered; 0 = for ever
+}
+
+// KeyColumn is one column of an identity.
+type KeyColumn struct {
+	Name        string // at the destination
+	Expr        string // SQL over Input, normalised as the destination compares
+	Insensitive bool
+}
+
+// Field is one mapped field.
+type Field struct {
+	Name      string
+	Path      []string // Name split at the dots that nest
+	Column    string   // in the snapshot and the plan
+	Expr      string   // SQL over Input
+	Omit      bool     // nulls: omit
+	Write     string   // always, if_empty, on_add
+	Tolerance float64
+	Trigger   bool // a difference alone causes an update
+	Ordered   bool // arrays keep their order
+}
+
+// newSync compiles one sync. Mappings were checked by graph.
+func newSync(p *Program, n *graph.Node) (*Sync, error) {
+	c := n.Sync
+	dest := p.Graph.Nodes[graph.ID("destination."+c.Destination)]
+	if dest == nil {
+		return nil, diag.At(c.At("destination"), "sync.destination", "there is no destination %q", c.Destination)
+	}
+	spec, ok := p.Options.Specs(dest.Destination.Type)
+	if !ok {
+		return nil, diag.At(dest.Destination.At("type"), "destination.type", "there is no destination type %q", dest.Destination.Type)
+	}
+	s := &Sync{Name: c.Name, Config: c, Destination: dest.Destination, Spec: spec, Mode: destination.Mode(c.Mode), Via: c.Via}
+	s.Object, ok = spec.FindObject(c.Object)
+	if !ok {
+		return nil, diag.At(c.At("object"), "sync.object", "%s has no object %q", spec.Type, c.Object)
+	}
+	if c.OnRemove != nil {
+		s.OnRemove = *c.OnRemove
+	} else {
+		s.OnRemove.Act = s.Object.DefaultRemove
+	}
+	if err := s.input(p, n); err != nil {
+		return nil, err
+	}
+	s.keys(p)
+	if err := s.fields(p); err != nil {
+		return nil, err
+	}
+	s.EventID = s.PrimaryKey
+	if c.Event != nil && len(c.Event.ID) > 0 {
+		s.EventID = c.Event.ID
+	}
+	if r := c.Remember; r != "" && r != "forever" {
+		d, err := config.ParseDuration(r)
+		if err != nil {
+			return nil, diag.At(c.At("remember"), "sync.remember", "remember is neither forever nor a duration such as 90d")
+		}
+		s.Remember = d.Duration
+	}
+	if c.Event != nil && c.Event.At != "" {
+		s.LoadedAt = c.Event.At
+	}
+	return s, nil
+}
+
+// input writes the query of the sync's rows: the model, or the profiles, with `where` applied and one flag a segment that a
+// field lists.
+func (s *Sync) input(p *Program, n *graph.Node) error {
+	c, d := s.Config, p.Dialect
+	var from string
+	entity := c.Entity
+	switch {
+	case c.Segment != "":
+		s.Source = graph.ID("segment." + c.Segment)
+		seg := p.Graph.Nodes[s.Source]
+		if seg == nil {
+			return diag.At(c.At("segment"), "sync.segment", "there is no segment %q", c.Segment)
+		}
+		entity = seg.Segment.Entity
+		from = fmt.Sprintf("SELECT p.*, m.%s FROM %s p JOIN %s m ON p.%[4]s = m.%[4]s", d.Quote("entered_at"),
+			p.From(graph.ID("entity."+entity)), p.From(s.Source), d.Quote("profile_id"))
+		s.PrimaryKey = []string{"profile_id"}
+	case c.Entity != "":
+		s.Source = graph.ID("entity." + c.Entity)
+		from = "SELECT p.* FROM " + p.From(s.Source) + " p"
+		s.PrimaryKey = []string{"profile_id"}
+	default:
+		if err := s.model(p, n); err != nil {
+			return err
+		}
+		from = "SELECT p.* FROM " + p.From(s.Source) + " p"
+	}
+	s.Input = s.withSegmentFlags(p, from)
+	if c.Where != nil {
+		where, err := p.where(c.Where, entity, "r")
+		if err != nil {
+			return err
+		}
+		s.Input = "SELECT r.* FROM (" + s.Input + ") r WHERE " + where
+	}
+	return nil
+}
+
+// model finds which model or source a sync of `model:` reads, and its key.
+func (s *Sync) model(p *Program, n *graph.Node) error {
+	for _, id := range n.Parents {
+		parent := p.Graph.Nodes[id]
+		switch {
+		case parent.Kind == graph.Model && refersTo(s.Config.Model, parent.Name):
+			s.Source = id
+			s.PrimaryKey = parent.Model.PrimaryKey
+			s.LoadedAt = parent.Model.LoadedAt
+		case parent.Kind == graph.Source && s.Source == "":
+			s.Source = id
+			if parent.SourceTable != nil {
+				s.LoadedAt = parent.SourceTable.LoadedAt
+			}
+		}
+	}
+	if s.Source == "" {
+		return diag.At(s.Config.At("model"), "sync.model", "there is no model %q", s.Config.Model)
+	}
+	if len(s.PrimaryKey) == 0 && len(s.Config.Key) > 0 {
+		// A source has no declared key: its rows are known by the destination's.
+		for _, k := range s.Config.Key[0].Columns {
+			s.PrimaryKey = append(s.PrimaryKey, k.Column)
+		}
+	}
+	return nil
+}
+
+func refersTo(written, model string) bool {
+	w := strings.TrimSpace(strings.Trim(strings.TrimSpace(written), "{}"))
+	return w == model || strings.Contains(w, "'"+model+"'") || strings.Contains(w, `"`+model+`"`)
+}
+
+// withSegmentFlags joins each segment that a field lists, once.
+func (s *Sync) withSegmentFlags(p *Program, from string) string {
+	var names []string
+	for _, f := range s.Config.Fields {
+		names = append(names, f.Segments...)
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	if len(names) == 0 {
+		return from
+	}
+	d := p.Dialect
+	var flags, joins strings.Builder
+	for i, name := range names {
+		fmt.Fprintf(&flags, ", x%d.%s IS NOT NULL AS %s", i, d.Quote("profile_id"), d.Quote(flagColumn(name)))
+		fmt.Fprintf(&joins, " LEFT JOIN %s x%d ON x%[2]d.%[3]s = q.%[3]s", p.From(graph.ID("segment."+name)), i, d.Quote("profile_id"))
+	}
+	return "SELECT q.*" + flags.String() + " FROM (" + from + ") q" + joins.String()
+}
+
+func flagColumn(segment string) string { return "__in_" + segment }
+
+func (s *Sync) keys(p *Program) {
+	equality := map[string]destination.Equality{}
+	for _, k := range s.Object.Keys {
+		equality[k.Name] = k.Equality
+	}
+	for _, alternative := range s.Config.Key {
+		var columns []KeyColumn
+		for _, c := range alternative.Columns {
+			k := KeyColumn{Name: c.Name, Expr: p.Dialect.Quote(c.Column)}
+			if equality[c.Name] == destination.CaseInsensitive {
+				k.Expr, k.Insensitive = p.Dialect.NormalizeText(k.Expr), true
+			}
+			columns = append(columns, k)
+		}
+		s.Keys = append(s.Keys, columns)
+	}
+}
+
+func (s *Sync) fields(p *Program) error {
+	d := p.Dialect
+	for _, c := range s.Config.Fields {
+		if s.yields(p, c.Name) {
+			continue
+		}
+		if c.Write == "if_empty" {
+			return diag.At(c.At("write"), "sync.if_empty", "write: if_empty is not supported yet")
+		}
+		f := Field{Name: c.Name, Path: SplitPath(c.Name), Column: FieldColumn(c.Name), Tolerance: c.Tolerance, Write: c.Write,
+			Ordered: c.Ordered, Trigger: c.Trigger == nil || *c.Trigger, Omit: s.Config.Nulls == "omit"}
+		if c.Nulls != "" {
+			f.Omit = c.Nulls == "omit"
+		}
+		switch {
+		case c.Column != "":
+			f.Expr = d.Quote(c.Column)
+		case c.HasValue:
+			expr, err := literal(p, c.Value)
+			if err != nil {
+				return diag.At(c.At("value"), "sync.value", "the value of field %q cannot be sent: %v", c.Name, err)
+			}
+			f.Expr = expr
+		case len(c.Segments) > 0:
+			f.Expr, f.Ordered = segmentList(p, c.Segments), true
+		default:
+			f.Expr = "(" + c.SQL + ")"
+		}
+		s.Fields = append(s.Fields, f)
+	}
+	return nil
+}
+
+// yields tells whether a field belongs to a sync that this one names under owner: of a field that both map, the owner's value is
+// sent and this sync's is not.
+func (s *Sync) yields(p *Program, field string) bool {
+	for _, owner := range s.Config.Owner {
+		n := p.Graph.Nodes[graph.ID("sync."+owner)]
+		if n == nil || n.Sync.Destination != s.Config.Destination || n.Sync.Object != s.Config.Object {
+			continue
+		}
+		if slices.ContainsFunc(n.Sync.Fields, func(f *config.Field) bool { return f.Name == field }) {
+			return true
+		}
+	}
+	return false
+}
+
+func literal(p *Program, v any) (string, error) {
+	switch v.(type) {
+	case nil, bool, int, int64, float64, string:
+		return p.Dialect.Value(v), nil
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return "", err
+	}
+	return "CAST(" + p.Dialect.Text(string(b)) + " AS JSON)", nil
+}
+
+// segmentList is the sorted list of the segments a row is in.
+func segmentList(p *Program, names []string) string {
+	names = slices.Clone(names)
+	slices.Sort(names)
+	var items []string
+	for _, name := range slices.Compact(names) {
+		items = append(items, "CASE WHEN "+p.Dialect.Quote(flagColumn(name))+" THEN "+p.Dialect.Text(name)+" END")
+	}
+	return "list_filter([" + strings.Join(items, ", ") + "], lambda x: x IS NOT NULL)"
+}
+
+// SplitPath splits a field's name at its dots; \. is a dot that does not nest.
+func SplitPath(name string) []string {
+	var parts []string
+	var b strings.Builder
+	for i := 0; i < len(name); i++ {
+		switch {
+		case name[i] == '\\' && i+1 < len(name) && name[i+1] == '.':
+			b.WriteByte('.')
+			i++
+		case name[i] == '.':
+			parts = append(parts, b.String())
+			b.Reset()
+		default:
+			b.WriteByte(name[i])
+		}
+	}
+	return append(parts, b.String())
+}
+
+// FieldColumn is a field's column in snapshot and plan: its own name unless that is one of the engine's.
+func FieldColumn(name string) string {
+	lower := strings.ToLower(name)
+	if slices.Contains(engineColumns, lower) || strings.HasPrefix(lower, "key_") || strings.HasPrefix(lower, "field_") ||
+		strings.HasPrefix(lower, "old_") {
+		return "field_" + name
+	}
+	return name
+}
+
+var engineColumns = []string{"primary_key", "dest_key", "key_hash", "hash", "remote_id", "origin", "acknowledged_at", "uncertain_until",
+	"page", "operation", "state", "reason", "changed", "attempts", "since", "rowid", "rn", "code", "message", "run_id"}
+
+// where turns a condition into SQL over the rows of a sync, aliased. Over profiles it may look into segments; what counts events
+// (did) belongs into a segment, which is computed once.
+func (p *Program) where(c *config.Condition, entity, alias string) (string, error) {
+	return segment.Where(p.Dialect, c, segment.Scope{
+		Alias: alias, Profiles: entity != "", Members: p.Target.Segment, AsOf: p.Options.AsOf, Render: p.Render,
+		Input: func(name string) (segment.Input, error) {
+			return segment.Input{}, diag.At(c.Pos, "sync.did", "did: %s in where of a sync is not supported yet", name).
+				WithHint("put it into a segment and say segment: on the sync, or in: on the condition")
+		},
+	})
+}

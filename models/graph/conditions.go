@@ -1,0 +1,153 @@
+package graph
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dray-dev/dray/config"
+	"github.com/dray-dev/dray/internal/diag"
+)
+
+// walk visits a condition and all below it.
+func walk(c *config.Condition, visit func(*config.Condition)) {
+	if c == nil {
+		return
+	}
+	visit(c)
+	for _, list := range [][]*config.Condition{c.All, c.Any, {c.Not, c.AndNotSince, c.Then}} {
+		for _, child := range list {
+			walk(child, visit)
+		}
+	}
+}
+
+// values are the texts in a condition's value.
+func values(v any) []string {
+	switch v := v.(type) {
+	case string:
+		return []string{v}
+	case []any:
+		var out []string
+		for _, item := range v {
+			out = append(out, values(item)...)
+		}
+		return out
+	}
+	return nil
+}
+
+// checkEntities checks what traits read.
+func (r *resolver) checkEntities() {
+	for _, e := range r.g.Project.Entities {
+		for _, t := range e.Traits {
+			for _, from := range t.From {
+				input, _, _ := strings.Cut(from, ".")
+				r.mustBeInput(e, input, t.At("from"), "trait.from")
+			}
+		}
+	}
+}
+
+// checkSegments checks the conditions that speak of an entity's traits and inputs.
+func (r *resolver) checkSegments() {
+	for _, s := range r.g.Project.Segments {
+		if e := r.g.Node(Entity, s.Entity); e != nil {
+			r.checkCondition(s.Where, e.Entity)
+		}
+	}
+	for _, s := range r.g.Project.Syncs {
+		entity := s.Entity
+		if seg := r.g.Node(Segment, s.Segment); seg != nil {
+			entity = seg.Segment.Entity
+		}
+		if e := r.g.Node(Entity, entity); e != nil {
+			r.checkCondition(s.Where, e.Entity)
+		}
+	}
+}
+
+func (r *resolver) checkCondition(c *config.Condition, e *config.Entity) {
+	walk(c, func(c *config.Condition) {
+		if c.Trait != "" {
+			r.mustBeColumn(e, c.Trait, c.At("trait"), "condition.trait")
+		}
+		if c.Did != "" {
+			r.mustBeInput(e, c.Did, c.At("did"), "condition.did")
+		}
+		in := r.g.Node(Segment, c.In)
+		if in != nil && in.Segment.Entity != e.Name && r.g.Node(Entity, in.Segment.Entity) != nil {
+			r.fail(diag.At(c.At("in"), "condition.in", "segment %q is of entity %q, not of %q", c.In, in.Segment.Entity, e.Name))
+		}
+	})
+}
+
+func (r *resolver) mustBeInput(e *config.Entity, name string, pos diag.Pos, code string) {
+	var known []string
+	for _, in := range e.Inputs {
+		if inputName(in) == name {
+			return
+		}
+		known = append(known, inputName(in))
+	}
+	err := diag.At(pos, code, "entity %q has no input %q", e.Name, name)
+	if near := config.Suggest(name, known); near != "" {
+		r.fail(err.WithHint("did you mean %s?", near))
+		return
+	}
+	from := fmt.Sprintf("ref('%s')", name)
+	for _, table := range r.names(Source) {
+		if source, last, _ := strings.Cut(table, "."); last == name && r.g.Node(Model, name) == nil {
+			from = fmt.Sprintf(`"source('%s', '%s')"`, source, last)
+		}
+	}
+	key := "id"
+	if len(e.Identifiers) > 0 {
+		key = e.Identifiers[0].Name
+	}
+	r.fail(err.WithHint("add to its inputs: - {name: %s, from: %s, identifiers: {%s: COLUMN}, at: COLUMN}", name, from, key))
+}
+
+// inputName is an input's name: its own, or that of what it reads.
+func inputName(in *config.Input) string {
+	if in.Name != "" {
+		return in.Name
+	}
+	parts := strings.FieldsFunc(in.From, func(r rune) bool { return strings.ContainsRune(`'"(), `, r) })
+	if len(parts) == 0 {
+		return ""
+	}
+	return parts[len(parts)-1]
+}
+
+// mustBeColumn checks a column of profiles.
+func (r *resolver) mustBeColumn(e *config.Entity, name string, pos diag.Pos, code string) {
+	known := ProfileColumns(e)
+	if slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) }) {
+		return
+	}
+	err := diag.At(pos, code, "entity %q has no trait or identifier %q", e.Name, name)
+	if near := config.Suggest(name, known); near != "" {
+		err.Hint = "did you mean " + near + "?"
+	} else {
+		err.Hint = "there are " + strings.Join(known, ", ")
+	}
+	r.fail(err)
+}
+
+// ProfileColumns are the columns of an entity's profiles.
+func ProfileColumns(e *config.Entity) []string {
+	out := []string{"profile_id"}
+	for _, i := range e.Identifiers {
+		if i.Column != "none" {
+			out = append(out, i.Name)
+		}
+	}
+	for _, t := range e.Traits {
+		if t.Name != "" {
+			out = append(out, t.Name)
+		}
+		out = append(out, t.Names...)
+	}
+	return append(out, "first_seen_at", "updated_at")
+}

@@ -1,0 +1,296 @@
+package graph
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/robfig/cron/v3"
+
+	"github.com/dray-dev/dray/config"
+	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/internal/diag"
+)
+
+// checkMappings checks destinations and syncs against what the connectors declare.
+func (r *resolver) checkMappings(specs Specs) {
+	known := map[string]destination.Spec{}
+	for _, d := range r.g.Project.Destinations {
+		spec, ok := specs(d.Type)
+		if !ok {
+			r.fail(diag.At(d.At("type"), "destination.unknown_type", "there is no destination type %q", d.Type).
+				WithHint("`dray destinations` lists them"))
+			continue
+		}
+		known[d.Name] = spec
+		_, problems := DestinationConfig(d, spec)
+		r.problems.Add(problems.Err())
+	}
+	for _, s := range r.g.Project.Syncs {
+		r.checkSchedule(s)
+		if !r.mustExist(Destination, s.Destination, s.At("destination"), "sync.unknown_destination") {
+			continue
+		}
+		if spec, ok := known[s.Destination]; ok {
+			r.checkSync(s, spec)
+		}
+	}
+	r.checkOwners()
+}
+
+// mapping is one sync with what its destination declares.
+type mapping struct {
+	*resolver
+	sync   *config.Sync
+	spec   destination.Spec
+	object destination.Object
+}
+
+func (r *resolver) checkSync(s *config.Sync, spec destination.Spec) {
+	object, ok := spec.FindObject(s.Object)
+	if !ok {
+		var names []string
+		for _, o := range spec.Objects {
+			names = append(names, o.Name)
+		}
+		r.fail(unknown(s.At("object"), "sync.unknown_object", fmt.Sprintf("%s has no object %q", spec.Type, s.Object), s.Object, names))
+		return
+	}
+	m := &mapping{resolver: r, sync: s, spec: spec, object: object}
+	m.checkMode()
+	_, problems := ObjectOptions(s, object)
+	r.problems.Add(problems.Err())
+	m.checkKey()
+	m.checkFields()
+	m.checkRemove()
+	m.checkVia()
+	m.checkColumns()
+}
+
+func (m *mapping) name() string { return m.spec.Type + " " + m.object.Name }
+
+func (m *mapping) checkMode() {
+	mode := destination.Mode(m.sync.Mode)
+	if mode == "" || slices.Contains(m.object.Modes, mode) {
+		return
+	}
+	var modes []string
+	for _, known := range m.object.Modes {
+		modes = append(modes, string(known))
+	}
+	m.fail(diag.At(m.sync.At("mode"), "sync.mode", "%s cannot be written in mode %s", m.name(), mode).
+		WithHint("it takes %s", strings.Join(modes, ", ")))
+}
+
+func (m *mapping) checkKey() {
+	if m.object.AnyKey {
+		return
+	}
+	var names []string
+	for _, k := range m.object.Keys {
+		names = append(names, k.Name)
+	}
+	for _, k := range m.sync.Key {
+		for _, c := range k.Columns {
+			if !slices.Contains(names, c.Name) {
+				m.fail(unknown(place(c.Node, m.sync.At("key")), "sync.unknown_key", fmt.Sprintf("%s cannot be found by %q", m.name(), c.Name), c.Name, names))
+			}
+		}
+	}
+}
+
+func (m *mapping) checkFields() {
+	fields := map[string]destination.Field{}
+	var names []string
+	for _, f := range m.object.Fields {
+		fields[f.Name] = f
+		names = append(names, f.Name)
+	}
+	for _, f := range m.sync.Fields {
+		pos := place(f.Node, m.sync.At("fields"))
+		declared, ok := fields[f.Name]
+		switch {
+		case ok && declared.ReadOnly:
+			m.fail(diag.At(pos, "sync.read_only_field", "field %q of %s is read-only: the vendor sets it", f.Name, m.name()))
+		case !ok && !m.object.OpenFields:
+			m.fail(unknown(pos, "sync.unknown_field", fmt.Sprintf("%s has no field %q", m.name(), f.Name), f.Name, names))
+		}
+		if f.Segments != nil {
+			m.checkSegmentField(f)
+		}
+	}
+}
+
+// checkSegmentField: the segments of a field must be of the entity whose profiles are sent.
+func (m *mapping) checkSegmentField(f *config.Field) {
+	entity := m.entity()
+	if entity == nil {
+		m.fail(diag.At(f.At("segments"), "field.segments", "field %q lists segments, but the rows of a model are no profiles", f.Name).
+			WithHint("sync a segment: or an entity:"))
+		return
+	}
+	for _, name := range f.Segments {
+		if s := m.g.Node(Segment, name); s != nil && s.Segment.Entity != entity.Name {
+			m.fail(diag.At(f.At("segments"), "field.segments", "segment %q is of entity %q, not of %q", name, s.Segment.Entity, entity.Name))
+		}
+	}
+}
+
+// entity is the one whose profiles the sync sends; nil for a model.
+func (m *mapping) entity() *config.Entity {
+	name := m.sync.Entity
+	if s := m.g.Node(Segment, m.sync.Segment); s != nil {
+		name = s.Segment.Entity
+	}
+	if n := m.g.Node(Entity, name); n != nil {
+		return n.Entity
+	}
+	return nil
+}
+
+func (m *mapping) checkRemove() {
+	act := m.sync.OnRemove
+	mirror := destination.Mode(m.sync.Mode) == destination.Mirror
+	if act == nil {
+		if mirror && m.object.DefaultRemove == "" {
+			m.fail(diag.At(m.sync.At("mode"), "sync.on_remove_missing", "sync %q mirrors %s and must say what becomes of rows that left", m.sync.Name, m.name()).
+				WithHint("add on_remove: %s", strings.Join(m.object.Removes, " | ")))
+		}
+		return
+	}
+	pos := place(act.Node, m.sync.At("on_remove"))
+	name, known := act.Act, m.object.AnyRemove || act.Act == "ignore"
+	if act.Act == "action" {
+		name = act.Action
+	}
+	if !known && !slices.Contains(m.object.Removes, name) {
+		m.fail(diag.At(pos, "sync.on_remove", "%s cannot do on_remove: %s", m.name(), name).
+			WithHint("it can %s", strings.Join(m.object.Removes, ", ")))
+	}
+}
+
+func (m *mapping) checkVia() {
+	s := m.sync
+	if s.Via == "" {
+		return
+	}
+	pos := s.At("via")
+	if s.Via == s.Name {
+		m.fail(diag.At(pos, "sync.via", "via cannot name the sync itself"))
+		return
+	}
+	if !m.mustExist(Sync, s.Via, pos, "sync.via") {
+		return
+	}
+	other := m.g.Node(Sync, s.Via).Sync
+	switch {
+	case other.Destination != s.Destination:
+		m.fail(diag.At(pos, "sync.via", "via must name a sync to the same destination: %q delivers to %q, this one to %q", s.Via, other.Destination, s.Destination))
+	case !m.object.MembersByID:
+		m.fail(diag.At(pos, "sync.via", "%s is not written by record id, so via has no meaning", m.name()))
+	case other.Mode == string(destination.Insert):
+		m.fail(diag.At(pos, "sync.via", "via must name a sync that keeps its records' ids: %q is in mode insert", s.Via))
+	}
+}
+
+// checkColumns checks the columns that are known without the warehouse: those of profiles, and that a model has a key.
+func (m *mapping) checkColumns() {
+	s := m.sync
+	if id, err := m.g.Reference(s.Model); s.Model != "" && err == nil {
+		model := m.g.Nodes[id].Model
+		hasEvent := s.Event != nil && len(s.Event.ID) > 0
+		if model != nil && len(model.PrimaryKey) == 0 && !hasEvent {
+			m.fail(diag.At(s.At("model"), "sync.primary_key", "model %q has no primary_key, so its rows cannot be told apart", model.Name).
+				WithHint("add primary_key: to the model"))
+		}
+	}
+	e := m.entity()
+	if e == nil {
+		return
+	}
+	known := ProfileColumns(e)
+	if s.Segment != "" {
+		known = append(known, "entered_at")
+	}
+	check := func(column string, pos diag.Pos) {
+		if column == "" || slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, column) }) {
+			return
+		}
+		m.fail(unknown(pos, "sync.unknown_column", fmt.Sprintf("profiles of %q have no column %q", e.Name, column), column, known))
+	}
+	for _, k := range s.Key {
+		for _, c := range k.Columns {
+			check(c.Column, place(c.Node, s.At("key")))
+		}
+	}
+	for _, f := range s.Fields {
+		check(f.Column, f.At("column"))
+	}
+}
+
+func (r *resolver) checkSchedule(s *config.Sync) {
+	if s.Schedule != "" {
+		if _, err := cron.ParseStandard(s.Schedule); err != nil {
+			r.fail(diag.At(s.At("schedule"), "sync.schedule", "the schedule %q does not parse: %s", s.Schedule, err).
+				WithHint("five fields as in cron, or @hourly, @daily, @every 10m"))
+		}
+	}
+	if s.Timezone != "" {
+		if _, err := time.LoadLocation(s.Timezone); err != nil {
+			r.fail(diag.At(s.At("timezone"), "sync.timezone", "there is no time zone %q", s.Timezone).
+				WithHint("as in Europe/Copenhagen"))
+		}
+	}
+}
+
+// checkOwners refuses two syncs that would overwrite each other's field, unless owner: orders them. Inserts overwrite nothing.
+func (r *resolver) checkOwners() {
+	type slot struct{ destination, object, options, field string }
+	holders := map[slot][]*config.Sync{}
+	for _, s := range r.g.Project.Syncs {
+		for _, name := range s.Owner {
+			r.mustExist(Sync, name, s.At("owner"), "sync.owner")
+		}
+		if s.Mode == string(destination.Insert) || (s.Enabled != nil && !*s.Enabled) {
+			continue
+		}
+		options, err := json.Marshal(s.Options)
+		if err != nil {
+			continue // reported with the options themselves
+		}
+		for _, f := range s.Fields {
+			key := slot{s.Destination, s.Object, string(options), f.Name}
+			for _, other := range holders[key] {
+				if slices.Contains(s.Owner, other.Name) || slices.Contains(other.Owner, s.Name) {
+					continue
+				}
+				r.fail(diag.At(place(f.Node, s.At("fields")), "sync.field_conflict", "syncs %q and %q both map field %q of %s %s",
+					other.Name, s.Name, f.Name, s.Destination, s.Object).
+					WithHint("say which one yields: owner: [%s] in %q", other.Name, s.Name))
+			}
+			holders[key] = append(holders[key], s)
+		}
+	}
+}
+
+// place is a node's own position, or another where it has none.
+func place(n config.Node, otherwise diag.Pos) diag.Pos {
+	if n.Pos.IsZero() {
+		return otherwise
+	}
+	return n.Pos
+}
+
+// unknown is an error with the nearest known word, or with all of a few.
+func unknown(pos diag.Pos, code, msg, word string, known []string) *diag.Error {
+	err := diag.At(pos, code, "%s", msg)
+	if near := config.Suggest(word, known); near != "" {
+		return err.WithHint("did you mean %s?", near)
+	}
+	if len(known) > 0 && len(known) <= 12 {
+		return err.WithHint("there are %s", strings.Join(known, ", "))
+	}
+	return err
+}

@@ -1,0 +1,388 @@
+package graph
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/dray-dev/dray/config"
+	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/models/jinja"
+)
+
+// Resolve finds what refers to what, checks every reference and mapping, and orders the nodes. All problems come together.
+// With specs nil the mappings are not checked.
+func Resolve(p *config.Project, specs Specs) (*Graph, error) {
+	r := &resolver{g: &Graph{Project: p, Nodes: map[ID]*Node{}, children: map[ID][]ID{}}}
+	var err error
+	if r.g.Jinja, err = jinja.New(p.Macros); err != nil {
+		return nil, err
+	}
+	r.addNodes()
+	for _, id := range slices.Sorted(maps.Keys(r.g.Nodes)) {
+		r.link(r.g.Nodes[id])
+	}
+	r.checkNames()
+	r.checkEntities()
+	r.checkSegments()
+	if specs != nil {
+		r.checkMappings(specs)
+	}
+	r.problems.Add(r.g.sort())
+	if err := r.problems.Err(); err != nil {
+		return nil, err
+	}
+	return r.g, nil
+}
+
+type resolver struct {
+	g        *Graph
+	problems diag.List
+}
+
+func (r *resolver) fail(e *diag.Error) { r.problems = append(r.problems, e) }
+
+func (r *resolver) addNodes() {
+	p := r.g.Project
+	for _, s := range p.Sources {
+		for _, t := range s.Tables {
+			r.add(&Node{Kind: Source, Name: s.Name + "." + t.Name, Pos: t.Pos, Tags: s.Tags, Source: s, SourceTable: t})
+		}
+		for _, f := range s.Files {
+			r.add(&Node{Kind: Source, Name: s.Name + "." + f.Name, Pos: f.Pos, Tags: s.Tags, Source: s, SourceFile: f})
+		}
+	}
+	for _, m := range p.Models {
+		r.add(&Node{Kind: Model, Name: m.Name, Pos: m.Pos, Tags: m.Tags, Model: m})
+	}
+	for _, e := range p.Entities {
+		r.add(&Node{Kind: Entity, Name: e.Name, Pos: e.Pos, Tags: e.Tags, Entity: e})
+	}
+	for _, s := range p.Segments {
+		r.add(&Node{Kind: Segment, Name: s.Name, Pos: s.Pos, Tags: s.Tags, Segment: s})
+	}
+	for _, s := range p.Syncs {
+		r.add(&Node{Kind: Sync, Name: s.Name, Pos: s.Pos, Tags: s.Tags, Sync: s})
+	}
+	for _, d := range p.Destinations {
+		r.add(&Node{Kind: Destination, Name: d.Name, Pos: d.Pos, Destination: d})
+	}
+}
+
+func (r *resolver) add(n *Node) {
+	n.ID = MakeID(n.Kind, n.Name)
+	if r.g.Nodes[n.ID] == nil { // config has reported the second
+		r.g.Nodes[n.ID] = n
+	}
+}
+
+// link finds a node's parents.
+func (r *resolver) link(n *Node) {
+	parents := map[ID]bool{}
+	reads := func(text jinja.Text) { r.readsJinja(n, text, parents) }
+	switch n.Kind {
+	case Model:
+		r.linkModel(n, parents)
+	case Entity:
+		r.linkEntity(n, parents, reads)
+	case Segment:
+		r.linkSegment(n, parents, reads)
+	case Sync:
+		r.linkSync(n, parents, reads)
+	case Destination:
+		for _, s := range r.g.Project.Syncs {
+			if s.Destination == n.Name {
+				parents[MakeID(Sync, s.Name)] = true
+			}
+		}
+	}
+	n.Parents = slices.Sorted(maps.Keys(parents))
+	for _, parent := range n.Parents {
+		r.g.children[parent] = append(r.g.children[parent], n.ID)
+	}
+}
+
+func (r *resolver) linkModel(n *Node, parents map[ID]bool) {
+	m := n.Model
+	switch {
+	case m.Table != "":
+		r.reads(m.Table, m.At("table"), parents)
+	default:
+		r.readsJinja(n, ModelText(m), parents)
+	}
+	if m.Tests == nil {
+		return
+	}
+	tests := map[ID]bool{}
+	for _, column := range slices.Sorted(maps.Keys(m.Tests.Relationships)) {
+		pos := at(m.Tests.Node, "relationships."+column, "relationships")
+		target := m.Tests.Relationships[column]
+		model, key, ok := strings.Cut(target, ".")
+		if !ok || model == "" || key == "" {
+			r.fail(diag.At(pos, "test.relationship", "a relationship is written %s: model.column, not %q", column, target))
+			continue
+		}
+		if id, err := r.find(jinja.Relation{Kind: "ref", Name: model}); err != nil {
+			err.Pos = pos
+			r.fail(err)
+		} else {
+			tests[id] = true
+		}
+	}
+	for i, sql := range m.Tests.SQL {
+		r.readsJinja(n, jinja.Text{SQL: sql, Pos: at(m.Tests.Node, fmt.Sprintf("sql.%d", i), "sql")}, tests)
+	}
+	delete(tests, n.ID)
+	n.TestParents = slices.Sorted(maps.Keys(tests))
+}
+
+func (r *resolver) linkEntity(n *Node, parents map[ID]bool, reads func(jinja.Text)) {
+	for _, in := range n.Entity.Inputs {
+		r.reads(in.From, in.Node.At("from"), parents)
+	}
+	for _, i := range n.Entity.Identifiers {
+		if i.Exclude != nil && i.Exclude.From != "" {
+			r.reads(i.Exclude.From, i.Exclude.At("from"), parents)
+		}
+	}
+	for _, t := range n.Entity.Traits {
+		for key, sql := range map[string]string{"order_by": t.OrderBy, "value": t.Value, "sql": t.SQL, "where": t.Where} {
+			reads(jinja.Text{SQL: sql, Pos: t.TextAt(key)})
+		}
+		if s, ok := t.Default.(string); ok {
+			reads(jinja.Text{SQL: s, Pos: t.TextAt("default")})
+		}
+	}
+}
+
+func (r *resolver) linkSegment(n *Node, parents map[ID]bool, reads func(jinja.Text)) {
+	s := n.Segment
+	if r.mustExist(Entity, s.Entity, s.At("entity"), "segment.entity") {
+		parents[MakeID(Entity, s.Entity)] = true
+	}
+	reads(jinja.Text{SQL: s.SQL, Pos: s.TextAt("sql")})
+	r.linkCondition(s.Where, parents, reads)
+}
+
+func (r *resolver) linkCondition(c *config.Condition, parents map[ID]bool, reads func(jinja.Text)) {
+	walk(c, func(c *config.Condition) {
+		if c.In != "" && r.mustExist(Segment, c.In, c.At("in"), "condition.in") {
+			parents[MakeID(Segment, c.In)] = true
+		}
+		if c.Sent != "" {
+			r.mustExist(Sync, c.Sent, c.At("sent"), "condition.sent")
+		}
+		reads(jinja.Text{SQL: c.SQL, Pos: c.TextAt("sql")})
+		reads(jinja.Text{SQL: c.Where, Pos: c.TextAt("where")})
+		for _, v := range values(c.Value) {
+			reads(jinja.Text{SQL: v, Pos: c.TextAt(c.Op)})
+		}
+	})
+}
+
+func (r *resolver) linkSync(n *Node, parents map[ID]bool, reads func(jinja.Text)) {
+	s := n.Sync
+	if s.Segment != "" && r.mustExist(Segment, s.Segment, s.At("segment"), "sync.segment") {
+		parents[MakeID(Segment, s.Segment)] = true
+		// The rows of a segment sync are profiles.
+		parents[MakeID(Entity, r.g.Node(Segment, s.Segment).Segment.Entity)] = true
+	}
+	if s.Entity != "" && r.mustExist(Entity, s.Entity, s.At("entity"), "sync.entity") {
+		parents[MakeID(Entity, s.Entity)] = true
+	}
+	if s.Model != "" {
+		r.reads(s.Model, s.At("model"), parents)
+	}
+	r.linkCondition(s.Where, parents, reads)
+	for _, f := range s.Fields {
+		reads(jinja.Text{SQL: f.SQL, Pos: f.TextAt("sql")})
+		for _, name := range f.Segments {
+			if r.mustExist(Segment, name, f.At("segments"), "field.segments") {
+				parents[MakeID(Segment, name)] = true
+			}
+		}
+	}
+	if s.OnDuplicateKey != nil {
+		reads(jinja.Text{SQL: s.OnDuplicateKey.OrderBy, Pos: s.OnDuplicateKey.TextAt("order_by")})
+	}
+	for id := range parents { // an entity that does not exist was reported with its segment
+		if r.g.Nodes[id] == nil {
+			delete(parents, id)
+		}
+	}
+}
+
+// reads adds what a relation written in YAML means: ref('x'), source('s', 't'), profiles('e'), or the bare name of a model.
+func (r *resolver) reads(written string, pos diag.Pos, parents map[ID]bool) {
+	if written == "" {
+		return
+	}
+	id, err := r.g.Reference(written)
+	if err != nil {
+		err.Pos = pos
+		r.fail(err)
+		return
+	}
+	parents[id] = true
+}
+
+// Reference finds the node that a relation written in YAML means.
+func (g *Graph) Reference(written string) (ID, *diag.Error) {
+	r := &resolver{g: g}
+	rel, ok := jinja.ParseRelation(written)
+	if ok {
+		return r.find(rel)
+	}
+	if identifier.MatchString(strings.TrimSpace(written)) {
+		return r.find(jinja.Relation{Kind: "ref", Name: strings.TrimSpace(written)})
+	}
+	return "", &diag.Error{
+		Code: "reference.syntax", Msg: fmt.Sprintf("%q is not a relation", written),
+		Hint: "write ref('model'), source('source', 'table') or profiles('entity')",
+	}
+}
+
+// readsJinja renders a text twice, as the first and as a later build see it, and adds all that it reads.
+func (r *resolver) readsJinja(n *Node, text jinja.Text, parents map[ID]bool) {
+	if text.Plain() {
+		return
+	}
+	env := r.env(n, parents)
+	for _, env.Incremental = range []bool{false, true} {
+		if _, err := r.g.Jinja.Render(text, env); err != nil {
+			r.problems.Add(err)
+			return
+		}
+		if !strings.Contains(text.SQL, "is_incremental") && len(r.g.Project.Macros) == 0 {
+			return
+		}
+	}
+}
+
+// env records what a text reads; the names it renders are of no use but to be valid.
+func (r *resolver) env(n *Node, parents map[ID]bool) jinja.Env {
+	p := r.g.Project
+	env := jinja.Env{Vars: p.Vars, Target: TargetOf(p), Now: "CURRENT_TIMESTAMP"}
+	if n.Kind == Model {
+		env.This = &jinja.Name{SQL: n.Name, Schema: p.Schema, Identifier: n.Name}
+	}
+	env.Resolve = func(rel jinja.Relation) (jinja.Name, error) {
+		id, err := r.find(rel)
+		if err != nil {
+			return jinja.Name{}, err
+		}
+		parents[id] = true
+		return jinja.Name{SQL: rel.Name, Schema: p.Schema, Identifier: rel.Name}, nil
+	}
+	return env
+}
+
+// TargetOf is what {{ target }} says.
+func TargetOf(p *config.Project) jinja.Target {
+	t := jinja.Target{Name: p.TargetName, Schema: p.Schema, Type: "duckdb"}
+	if t.Name == "" {
+		t.Name = "default"
+	}
+	if p.Warehouse != nil {
+		t.Type = p.Warehouse.Type
+		for _, key := range []string{"database", "project", "catalog"} {
+			if s, ok := p.Warehouse.Options[key].(string); ok {
+				t.Database = s
+			}
+		}
+	}
+	return t
+}
+
+// ModelText is a model's query with its place.
+func ModelText(m *config.Model) jinja.Text { return jinja.Text{SQL: m.SQL, Pos: m.SQLPos} }
+
+// find is the node of a relation; the error says what it may have meant.
+func (r *resolver) find(rel jinja.Relation) (ID, *diag.Error) {
+	kind, name := Model, rel.Name
+	switch rel.Kind {
+	case "source":
+		kind, name = Source, rel.Name+"."+rel.Table
+	case "identity", "profiles":
+		kind = Entity
+	case "segment":
+		kind = Segment
+	}
+	id := MakeID(kind, name)
+	if r.g.Nodes[id] != nil {
+		return id, nil
+	}
+	return "", r.missing(kind, name, string(kind)+".unknown")
+}
+
+// mustExist reports a name that does not exist.
+func (r *resolver) mustExist(k Kind, name string, pos diag.Pos, code string) bool {
+	if name == "" || r.g.Node(k, name) != nil { // config has reported what is not written
+		return name != ""
+	}
+	err := r.missing(k, name, code)
+	err.Pos = pos
+	r.fail(err)
+	return false
+}
+
+func (r *resolver) missing(k Kind, name, code string) *diag.Error {
+	what := string(k)
+	if k == Source {
+		what = "source table"
+	}
+	err := &diag.Error{Code: code, Msg: fmt.Sprintf("there is no %s %q", what, name)}
+	known := r.names(k)
+	if near := config.Suggest(name, known); near != "" {
+		return err.WithHint("did you mean %s?", near)
+	}
+	for _, other := range Kinds() {
+		if other != k && r.g.Node(other, name) != nil {
+			return err.WithHint("%q is %s", name, article(other))
+		}
+	}
+	if k == Model {
+		for _, table := range r.names(Source) {
+			if source, last, _ := strings.Cut(table, "."); last == name || table == name {
+				return err.WithHint("did you mean source('%s', '%s')?", source, last)
+			}
+		}
+	}
+	switch {
+	case len(known) == 0:
+		return err.WithHint("the project has no %ss", what)
+	case len(known) <= 8:
+		return err.WithHint("there are %s", strings.Join(known, ", "))
+	}
+	return err
+}
+
+func article(k Kind) string {
+	if k == Entity {
+		return "an entity"
+	}
+	return "a " + string(k)
+}
+
+// names are those of a kind, sorted.
+func (r *resolver) names(k Kind) []string {
+	var out []string
+	for _, n := range r.g.Nodes {
+		if n.Kind == k {
+			out = append(out, n.Name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// at is the place of the first of the keys that is written.
+func at(n config.Node, keys ...string) diag.Pos {
+	for _, k := range keys {
+		if n.Has(k) {
+			return n.At(k)
+		}
+	}
+	return n.At(keys[len(keys)-1])
+}

@@ -1,0 +1,150 @@
+// Package identity resolves who is who: it reads the inputs of an entity, links the identifier values that stand in one row,
+// and writes identity_<entity>, one row a value with the profile it belongs to (DESIGN §4 and §12).
+//
+// It stands between the built models and models/profile. All work that grows with the data is SQL in the warehouse (I2):
+// connected components by randomised contraction, in a number of statements that grows with the logarithm of the nodes; only
+// surrogate ids of at most a million remaining edges are finished in the process, never values.
+//
+// A row links its most trusted value with each of its others. A value is known by a 63-bit surrogate from the moment an input
+// is read until the table is written, so that nothing between joins on text.
+package identity
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dray-dev/dray/config"
+	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/internal/diag"
+)
+
+// Spec is everything Build needs. Prior and PriorMerges are what the last real build left (they may not exist); Target and
+// Merges are written. They are the same tables but in scratch builds, which write beside.
+type Spec struct {
+	Entity  *config.Entity
+	Inputs  []Input
+	Exclude map[string]string // identifier → FROM item of its exclude.from
+
+	Target, Merges     warehouse.Table
+	Prior, PriorMerges warehouse.Table
+
+	AsOf time.Time // the run's one clock
+	Salt string    // the project's name: profile ids of two projects differ
+	// Render renders Jinja in expressions; nil leaves them as they are.
+	Render func(sql string, pos diag.Pos) (string, error)
+}
+
+// Result counts what a build found.
+type Result struct {
+	Values   int64 // rows of identity_<entity>
+	Profiles int64
+	Born     int64            // profiles with a new id
+	Merged   int64            // ids that ended in another profile
+	Split    int64            // parts that left a profile
+	Refused  int64            // values that a limit refused
+	Unlinked int64            // rows of linking inputs without any usable value: they belong to no profile
+	Ignored  map[string]int64 // identifier → values that identify nobody: empty, junk, excluded or not normalisable
+	Rounds   int              // of contraction in the warehouse
+}
+
+// finishBelow is the number of edges that are finished in the process (DESIGN §12). An edge costs some 100 bytes there.
+const finishBelow = 1_000_000
+
+// Build writes Target and appends to Merges. It is safe to repeat after any failure: both change in one transaction at the end.
+func Build(ctx context.Context, w warehouse.Warehouse, spec Spec) (Result, error) {
+	b := newBuilder(w, spec)
+	defer b.drop(ctx)
+	if err := b.build(ctx); err != nil {
+		return Result{}, fmt.Errorf("identity of %s: %w", spec.Entity.Name, err)
+	}
+	return b.result, nil
+}
+
+// builder is one build under way. Levels count from 1, the most trusted identifier.
+type builder struct {
+	w      warehouse.Warehouse
+	d      warehouse.Dialect
+	spec   Spec
+	finish int64 // edges
+	seed   int   // of the surrogates; raised when two values share one
+
+	stages []stage
+	values map[int]string // level → table
+	work   []warehouse.Table
+	result Result
+}
+
+func newBuilder(w warehouse.Warehouse, spec Spec) *builder {
+	return &builder{w: w, d: w.Dialect(), spec: spec, finish: finishBelow,
+		values: map[int]string{}, result: Result{Ignored: map[string]int64{}}}
+}
+
+func (b *builder) build(ctx context.Context) error {
+	if err := b.read(ctx); err != nil {
+		return err
+	}
+	if err := b.countIgnored(ctx); err != nil {
+		return err
+	}
+	edges, err := b.pool(ctx)
+	if err != nil {
+		return err
+	}
+	labels, err := b.components(ctx, edges)
+	if err != nil {
+		return err
+	}
+	nodes, err := b.nodes(ctx, labels)
+	if err != nil {
+		return err
+	}
+	nodes, refused, err := b.limit(ctx, nodes)
+	if err != nil {
+		return err
+	}
+	return b.write(ctx, nodes, refused)
+}
+
+// maxSeeds bounds the search for surrogates without a clash: at 10^8 values one seed in a thousand has one.
+const maxSeeds = 20
+
+// read stages the linking inputs and makes the tables of values.
+func (b *builder) read(ctx context.Context) error {
+	for ; b.seed < maxSeeds; b.seed++ {
+		unique, err := b.readOnce(ctx)
+		if err != nil || unique {
+			return err
+		}
+	}
+	return diag.Errorf(diag.Failed, "identity.surrogates", "no surrogates without a clash were found for %d identifiers", len(b.spec.Entity.Identifiers))
+}
+
+func (b *builder) readOnce(ctx context.Context) (unique bool, err error) {
+	var problems diag.List
+	b.stages = nil
+	for i, in := range b.spec.Inputs {
+		if !in.Links() {
+			continue
+		}
+		s, err := b.stageInput(ctx, i, in)
+		if err != nil {
+			problems.Add(err)
+			continue
+		}
+		b.stages = append(b.stages, s)
+	}
+	if err := problems.Err(); err != nil {
+		return false, err
+	}
+	var clashes []string
+	for level := range b.spec.Entity.Identifiers {
+		if err := b.loadValues(ctx, level+1); err != nil {
+			return false, err
+		}
+		clashes = append(clashes, "SELECT count(*) AS n FROM "+b.values[level+1]+" WHERE clash")
+	}
+	n, err := b.ints(ctx, "SELECT CAST(sum(n) AS "+bigint+") FROM ("+strings.Join(clashes, " UNION ALL ")+") AS c")
+	return err == nil && n[0] == 0, err
+}

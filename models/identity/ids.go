@@ -1,0 +1,281 @@
+package identity
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/internal/diag"
+)
+
+// nodes puts all values into one table, each with its component: (level, h, value, first_seen_at, last_seen_at, born, comp).
+// born is first_seen_at, or the end of time where it is not known, so that it sorts last.
+func (b *builder) nodes(ctx context.Context, labels string) (string, error) {
+	born := "coalesce(first_seen_at, " + b.endOfTime() + ") AS born"
+	var parts, lower []string
+	levels := len(b.spec.Entity.Identifiers)
+	for level := 1; level <= levels; level++ {
+		from, comp := b.component(level, labels, lower)
+		parts = append(parts, fmt.Sprintf("SELECT %d AS level, x.h, value, first_seen_at, last_seen_at, %s, %s AS comp FROM %s", level, born, comp, from))
+		if level == 1 || level == levels {
+			continue // those of level 1 stand in labels or are their own; nobody asks for the last
+		}
+		table, err := b.create(ctx, fmt.Sprintf("comp%d", level), fmt.Sprintf("SELECT x.h, %s AS comp FROM %s", comp, from))
+		if err != nil {
+			return "", err
+		}
+		lower = append(lower, table)
+	}
+	return b.create(ctx, "nodes", strings.Join(parts, "\nUNION ALL "))
+}
+
+// component is the FROM item and the expression that give the component of a level's values x. lower are the components of the
+// levels between the first and this one.
+func (b *builder) component(level int, labels string, lower []string) (from, comp string) {
+	from = b.values[level] + " AS x"
+	comps := make([]string, 0, len(lower)+3)
+	for i, table := range lower {
+		from += fmt.Sprintf(" LEFT JOIN %s AS c%d ON c%[2]d.h = x.lo", table, i)
+		comps = append(comps, fmt.Sprintf("c%d.comp", i))
+	}
+	from += fmt.Sprintf(" LEFT JOIN %s AS l ON l.v = coalesce(x.lo, x.h)", labels)
+	comps = append(comps, "l.label", "x.lo", "x.h")
+	return from, "coalesce(" + strings.Join(comps, ", ") + ")"
+}
+
+func (b *builder) endOfTime() string {
+	return b.d.Cast("'9999-12-31 00:00:00'", warehouse.Timestamp)
+}
+
+// oldest is the place of a value in the order of age within its born: trust first, then the value.
+func (b *builder) oldest(alias string) string {
+	return fmt.Sprintf("CAST(10 + %[1]s.level AS %[2]s) || ':' || %[1]s.value", alias, b.d.Type(warehouse.Text))
+}
+
+// write gives every component its profile id and puts the tables in place.
+func (b *builder) write(ctx context.Context, nodes, refused string) error {
+	used, err := b.usedIDs(ctx)
+	if err != nil {
+		return err
+	}
+	kept, moves, err := b.keep(ctx, nodes)
+	if err != nil {
+		return err
+	}
+	born, err := b.bear(ctx, nodes, kept, used)
+	if err != nil {
+		return err
+	}
+	ids := born
+	if kept != "" {
+		ids, err = b.create(ctx, "ids", "SELECT comp, profile_id FROM "+kept+" UNION ALL SELECT comp, profile_id FROM "+born)
+		if err != nil {
+			return err
+		}
+	}
+	if err := b.swap(ctx, nodes, refused, ids, moves); err != nil {
+		return err
+	}
+	return b.count(ctx, ids, born, refused, moves)
+}
+
+// usedIDs is a query of every id ever used; "" at the first build.
+func (b *builder) usedIDs(ctx context.Context) (string, error) {
+	var parts []string
+	for _, t := range []struct {
+		table   warehouse.Table
+		columns []string
+	}{{b.spec.Prior, []string{"profile_id"}}, {b.spec.PriorMerges, []string{"from_id", "into_id"}}} {
+		there, err := b.w.Exists(ctx, t.table)
+		if err != nil {
+			return "", err
+		}
+		for _, column := range t.columns {
+			if there {
+				parts = append(parts, fmt.Sprintf("SELECT %s AS id FROM %s", column, b.d.Table(t.table)))
+			}
+		}
+	}
+	return strings.Join(parts, " UNION ALL "), nil
+}
+
+// keep finds the components that keep the id of a profile of the prior build: (comp, profile_id), and what moved: (from_id, comp,
+// rule, edge, into_edge). Both are "" where there was no prior build.
+//
+// A profile's home is the component that holds its oldest value. A component takes the id of the oldest profile at home in it;
+// the others at home there are merged into it, and parts of profiles at home elsewhere were split off.
+func (b *builder) keep(ctx context.Context, nodes string) (kept, moves string, err error) {
+	there, err := b.w.Exists(ctx, b.spec.Prior)
+	if err != nil || !there {
+		return "", "", err
+	}
+	pairs, err := b.create(ctx, "pairs", fmt.Sprintf(`SELECT n.comp, p.profile_id
+FROM (SELECT value, profile_id, %s AS level FROM %s WHERE profile_id IS NOT NULL) AS p JOIN %s AS n ON n.level = p.level AND n.value = p.value
+GROUP BY n.comp, p.profile_id`, b.levelOf("identifier"), b.d.Table(b.spec.Prior), nodes))
+	if err != nil {
+		return "", "", err
+	}
+	tangled, err := b.create(ctx, "tangled", fmt.Sprintf(`SELECT comp, profile_id FROM %[1]s
+WHERE comp IN (SELECT comp FROM %[1]s GROUP BY comp HAVING count(*) > 1)
+	OR profile_id IN (SELECT profile_id FROM %[1]s GROUP BY profile_id HAVING count(*) > 1)`, pairs))
+	if err != nil {
+		return "", "", err
+	}
+	homes, err := b.create(ctx, "homes", b.homesQuery(nodes, tangled))
+	if err != nil {
+		return "", "", err
+	}
+	kept, err = b.create(ctx, "kept", fmt.Sprintf(`SELECT comp, profile_id FROM %[1]s AS p
+WHERE NOT EXISTS (SELECT 1 FROM %[2]s AS t WHERE t.comp = p.comp AND t.profile_id = p.profile_id)
+UNION ALL SELECT comp, profile_id FROM %[3]s WHERE survives = 1`, pairs, tangled, homes))
+	if err != nil {
+		return "", "", err
+	}
+	moves, err = b.create(ctx, "moves", fmt.Sprintf(`SELECT m.profile_id AS from_id, m.comp, CASE WHEN m.home = 1 THEN 'merge' ELSE 'split' END AS rule, m.oldest AS edge, s.oldest AS into_edge
+FROM %[1]s AS m LEFT JOIN %[1]s AS s ON s.comp = m.comp AND s.survives = 1
+WHERE m.survives = 0`, homes))
+	return kept, moves, err
+}
+
+// homesQuery ranks the pairs that are not one to one: home = 1 for the component with the profile's oldest value; survives = 1 for the
+// oldest profile at home in a component, 0 for all others.
+func (b *builder) homesQuery(nodes, tangled string) string {
+	age := fmt.Sprintf(`SELECT t.comp, t.profile_id, n.born, %s AS oldest,
+	row_number() OVER (PARTITION BY t.comp, t.profile_id ORDER BY n.born, n.level, n.value) AS nth
+	FROM %s AS t JOIN (SELECT value, profile_id, %s AS level FROM %s) AS p ON p.profile_id = t.profile_id
+	JOIN %s AS n ON n.level = p.level AND n.value = p.value AND n.comp = t.comp`,
+		b.oldest("n"), tangled, b.levelOf("identifier"), b.d.Table(b.spec.Prior), nodes)
+	return fmt.Sprintf(`SELECT comp, profile_id, oldest, home,
+	CASE WHEN home = 1 AND row_number() OVER (PARTITION BY comp, home ORDER BY born, oldest) = 1 THEN 1 ELSE 0 END AS survives
+FROM (SELECT comp, profile_id, born, oldest,
+	CASE WHEN row_number() OVER (PARTITION BY profile_id ORDER BY born, oldest) = 1 THEN 1 ELSE 0 END AS home
+	FROM (%s) AS a WHERE nth = 1) AS h`, age)
+}
+
+// levelOf turns an identifier's name into its level; NULL for one that is configured no more.
+func (b *builder) levelOf(column string) string {
+	s := "CASE " + column
+	for i, id := range b.spec.Entity.Identifiers {
+		s += fmt.Sprintf(" WHEN %s THEN %d", b.d.Text(id.Name), i+1)
+	}
+	return s + " END"
+}
+
+// bear gives the components that keep no id a new one, made of their oldest value: (comp, profile_id).
+func (b *builder) bear(ctx context.Context, nodes, kept, used string) (string, error) {
+	fresh := nodes
+	if kept != "" {
+		fresh = fmt.Sprintf("(SELECT * FROM %s AS n WHERE NOT EXISTS (SELECT 1 FROM %s AS k WHERE k.comp = n.comp))", nodes, kept)
+	}
+	oldest, err := b.create(ctx, "oldest", fmt.Sprintf(`SELECT n.comp, min(%s) AS oldest
+FROM %s AS n JOIN (SELECT comp, min(born) AS born FROM %[2]s AS f GROUP BY comp) AS c ON c.comp = n.comp AND c.born = n.born
+GROUP BY n.comp`, b.oldest("n"), fresh))
+	if err != nil {
+		return "", err
+	}
+	born, err := b.create(ctx, "born0", fmt.Sprintf("SELECT comp, oldest, %s AS profile_id FROM %s", b.id("oldest", 0), oldest))
+	if err != nil {
+		return "", err
+	}
+	for try := 1; try <= maxTries; try++ {
+		query := takenQuery(born, used)
+		n, err := b.ints(ctx, "SELECT count(*) FROM ("+query+") AS t")
+		if err != nil || n[0] == 0 {
+			return born, err
+		}
+		taken, err := b.create(ctx, fmt.Sprintf("taken%d", try), query)
+		if err != nil {
+			return "", err
+		}
+		born, err = b.create(ctx, fmt.Sprintf("born%d", try), fmt.Sprintf(`SELECT x.comp, x.oldest, CASE WHEN t.comp IS NULL THEN x.profile_id ELSE %s END AS profile_id
+FROM %s AS x LEFT JOIN %s AS t ON t.comp = x.comp`, b.id("x.oldest", try), born, taken))
+		if err != nil {
+			return "", err
+		}
+	}
+	return "", diag.Errorf(diag.Failed, "identity.ids", "no unused profile id was found for some profiles of %s", b.spec.Entity.Name)
+}
+
+// maxTries bounds how often one value's profile can have split off it and be born again.
+const maxTries = 1000
+
+// takenQuery finds the components whose new id was used before, or twice now (then all but the one with the least value).
+func takenQuery(born, used string) string {
+	q := fmt.Sprintf(`SELECT x.comp FROM %[1]s AS x JOIN (SELECT profile_id, min(oldest) AS first FROM %[1]s GROUP BY profile_id HAVING count(*) > 1) AS d
+ON d.profile_id = x.profile_id AND d.first <> x.oldest`, born)
+	if used != "" {
+		q += fmt.Sprintf("\nUNION SELECT x.comp FROM %s AS x WHERE x.profile_id IN (SELECT id FROM (%s) AS u WHERE id IS NOT NULL)", born, used)
+	}
+	return q
+}
+
+// id is 20 hexadecimal digits (80 bits) of project, entity, oldest value and the number of earlier tries.
+func (b *builder) id(oldest string, try int) string {
+	salt := fmt.Sprintf("%s\n%s\n%d\n", b.spec.Salt, b.spec.Entity.Name, try)
+	identifier := "CASE substr(" + oldest + ", 1, 2)"
+	for i, id := range b.spec.Entity.Identifiers {
+		identifier += fmt.Sprintf(" WHEN '%d' THEN %s", 11+i, b.d.Text(id.Name))
+	}
+	identifier += " END"
+	return fmt.Sprintf("substr(%s, 1, 20)", b.d.Digest(fmt.Sprintf("%s || %s || substr(%s, 3)", b.d.Text(salt), identifier, oldest)))
+}
+
+// swap puts the new table in the place of the old one and records what moved, in one transaction.
+func (b *builder) swap(ctx context.Context, nodes, refused, ids, moves string) error {
+	d := b.d
+	name := "CASE n.level"
+	for i, id := range b.spec.Entity.Identifiers {
+		name += fmt.Sprintf(" WHEN %d THEN %s", i+1, d.Text(id.Name))
+	}
+	nothing := d.Cast("NULL", warehouse.Text)
+	values := fmt.Sprintf(`SELECT %s END AS identifier, n.value, i.profile_id, %s AS refused, n.first_seen_at, n.last_seen_at
+FROM %s AS n JOIN %s AS i ON i.comp = n.comp`, name, nothing, nodes, ids)
+	if refused != "" {
+		values += fmt.Sprintf("\nUNION ALL SELECT %s END, n.value, %s, n.refused, n.first_seen_at, n.last_seen_at FROM %s AS n", name, nothing, refused)
+	}
+	statements := []string{
+		d.CreateTableAs(b.spec.Target, values),
+		fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (from_id %s, into_id %[2]s, %s %s, rule %[2]s, edge %[2]s)",
+			d.Table(b.spec.Merges), d.Type(warehouse.Text), d.Quote("at"), d.Type(warehouse.Timestamp)),
+	}
+	if moves != "" {
+		statements = append(statements, fmt.Sprintf(`INSERT INTO %s (from_id, into_id, %s, rule, edge)
+SELECT m.from_id, i.profile_id, %s, m.rule, %s FROM %s AS m JOIN %s AS i ON i.comp = m.comp`,
+			d.Table(b.spec.Merges), d.Quote("at"), d.Time(b.spec.AsOf), b.edge(), moves, ids))
+	}
+	return b.w.Atomic(ctx, statements...)
+}
+
+// edge says in words what moved: the oldest value that moved, and the oldest of the profile that it is part of now.
+func (b *builder) edge() string {
+	named := func(oldest string) string {
+		s := "CASE substr(" + oldest + ", 1, 2)"
+		for i, id := range b.spec.Entity.Identifiers {
+			s += fmt.Sprintf(" WHEN '%d' THEN %s", 11+i, b.d.Text(id.Name))
+		}
+		return s + " END || substr(" + oldest + ", 3)"
+	}
+	return named("m.edge") + " || coalesce(' - ' || " + named("m.into_edge") + ", '')"
+}
+
+func (b *builder) count(ctx context.Context, ids, born, refused, moves string) error {
+	turned := "0"
+	if refused != "" {
+		turned = "(SELECT count(*) FROM " + refused + ")"
+	}
+	query := fmt.Sprintf("SELECT (SELECT count(*) FROM %s), (SELECT count(*) FROM %s), (SELECT count(*) FROM %s), CAST(%s AS %s)",
+		b.d.Table(b.spec.Target), ids, born, turned, bigint)
+	if moves != "" {
+		query += fmt.Sprintf(", (SELECT count(*) FROM %[1]s WHERE rule = 'merge'), (SELECT count(*) FROM %[1]s WHERE rule = 'split')", moves)
+	}
+	n, err := b.ints(ctx, query)
+	if err != nil {
+		return err
+	}
+	b.result.Values, b.result.Profiles, b.result.Born, b.result.Refused = n[0], n[1], n[2], n[3]
+	if moves != "" {
+		b.result.Merged, b.result.Split = n[4], n[5]
+	}
+	return nil
+}

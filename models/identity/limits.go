@@ -1,0 +1,143 @@
+package identity
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/dray-dev/dray/config"
+	"github.com/dray-dev/dray/internal/diag"
+)
+
+// Limits are decided level by level, from the most trusted identifier down (DESIGN §12). A component that stays within every
+// limit as a whole does so at every level, so only the others are looked at: their rows' surrogates come into the process, where
+// the values of a level are decided one after the other: the oldest first, then by the value itself.
+
+// Limited tells whether any identifier has a limit: then rows may be left with refused values only, and are profiles of their
+// own (SharedColumn).
+func Limited(e *config.Entity) bool {
+	for _, id := range e.Identifiers {
+		if id.Limit > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// maxDisputed bounds the values of components over a limit that are decided in the process, some 100 bytes each.
+const maxDisputed = 20_000_000
+
+// limit takes the values that a limit refuses out of their components. It gives the table of nodes that remains, and that of
+// refused values, or "" where there are none: (level, value, first_seen_at, last_seen_at, refused).
+func (b *builder) limit(ctx context.Context, nodes string) (kept, refused string, err error) {
+	if !Limited(b.spec.Entity) {
+		return nodes, "", nil
+	}
+	disputed, err := b.create(ctx, "disputed", b.disputedQuery(nodes))
+	if err != nil {
+		return "", "", err
+	}
+	n, err := b.ints(ctx, "SELECT count(*) FROM "+disputed)
+	if err != nil || n[0] == 0 {
+		return nodes, "", err
+	}
+	if n[0] > maxDisputed {
+		return "", "", diag.At(b.spec.Entity.Node.At("identifiers"), "identity.limits",
+			"%d values of %s are in groups over a limit; more than %d are not supported yet", n[0], b.spec.Entity.Name, maxDisputed).
+			WithHint("exclude the values that join strangers: dray profile shows which stand together")
+	}
+	verdict, err := b.decide(ctx, disputed)
+	if err != nil {
+		return "", "", err
+	}
+	if err := b.writeVerdict(ctx, verdict); err != nil {
+		return "", "", err
+	}
+	return b.apply(ctx, nodes)
+}
+
+// disputedQuery is the values of the components that are over a limit as a whole: (h, level, nth), nth being the order of decision.
+func (b *builder) disputedQuery(nodes string) string {
+	var over []string
+	for i, id := range b.spec.Entity.Identifiers {
+		if id.Limit > 0 {
+			over = append(over, fmt.Sprintf("count(CASE WHEN level = %d THEN 1 END) > %d", i+1, id.Limit))
+		}
+	}
+	return fmt.Sprintf(`SELECT h, level, row_number() OVER (ORDER BY level, born, value) AS nth
+FROM %[1]s WHERE comp IN (SELECT comp FROM %[1]s GROUP BY comp HAVING %[2]s)`, nodes, strings.Join(over, " OR "))
+}
+
+// decide reads the disputed values in their order and the rows they stand in, and decides.
+func (b *builder) decide(ctx context.Context, disputed string) (*verdict, error) {
+	v := newVerdict(b.spec.Entity.Identifiers)
+	err := b.each(ctx, "SELECT h, level FROM "+disputed+" ORDER BY nth", func(x []any) {
+		h, _ := x[0].(int64)
+		level, _ := x[1].(int64)
+		v.value(h, int(level))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading values over a limit: %w", err)
+	}
+	for _, s := range b.stages {
+		hs := make([]string, len(s.levels))
+		for i, level := range s.levels {
+			hs[i] = fmt.Sprintf("h%d", level)
+		}
+		first := hs[0]
+		if len(hs) > 1 {
+			first = "coalesce(" + strings.Join(hs, ", ") + ")"
+		}
+		err := b.each(ctx, fmt.Sprintf("SELECT DISTINCT %s FROM %s WHERE %s IN (SELECT h FROM %s)", strings.Join(hs, ", "), s.table, first, disputed), v.row)
+		if err != nil {
+			return nil, fmt.Errorf("reading rows over a limit: %w", err)
+		}
+	}
+	v.decide()
+	return v, nil
+}
+
+// writeVerdict loads what was decided: (h, comp, refused), one of the two NULL.
+func (b *builder) writeVerdict(ctx context.Context, v *verdict) error {
+	_, err := b.create(ctx, "verdict", fmt.Sprintf("SELECT CAST(NULL AS %[1]s) AS h, CAST(NULL AS %[1]s) AS comp, CAST(NULL AS %[1]s) AS refused WHERE FALSE", bigint))
+	if err != nil {
+		return err
+	}
+	next, row := 0, make([]any, 3)
+	_, err = b.w.Load(ctx, b.workTable("verdict"), []string{"h", "comp", "refused"}, func() ([]any, error) {
+		if next == len(v.ids) {
+			return nil, nil
+		}
+		row[0], row[1], row[2] = v.ids[next], nil, nil
+		if limit := v.refused[next]; limit > 0 {
+			row[2] = int64(limit)
+		} else {
+			row[1] = v.ids[v.find(int32(next))]
+		}
+		next++
+		return row, nil
+	})
+	return err
+}
+
+// apply puts the verdict into the nodes.
+func (b *builder) apply(ctx context.Context, nodes string) (kept, refused string, err error) {
+	verdict := b.table("verdict")
+	refused, err = b.create(ctx, "refused", fmt.Sprintf(`SELECT n.level, n.value, n.first_seen_at, n.last_seen_at, %s AS refused
+FROM %s AS n JOIN %s AS v ON v.h = n.h WHERE v.refused IS NOT NULL`, b.limitName("v.refused"), nodes, verdict))
+	if err != nil {
+		return "", "", err
+	}
+	kept, err = b.create(ctx, "kept_nodes", fmt.Sprintf(`SELECT n.level, n.h, n.value, n.first_seen_at, n.last_seen_at, n.born, coalesce(v.comp, n.comp) AS comp
+FROM %s AS n LEFT JOIN %s AS v ON v.h = n.h WHERE v.refused IS NULL`, nodes, verdict))
+	return kept, refused, err
+}
+
+// limitName says in words which limit a value met: "limit: 5 email".
+func (b *builder) limitName(level string) string {
+	s := "CASE " + level
+	for i, id := range b.spec.Entity.Identifiers {
+		s += fmt.Sprintf(" WHEN %d THEN %s", i+1, b.d.Text(fmt.Sprintf("limit: %d %s", id.Limit, id.Name)))
+	}
+	return s + " END"
+}

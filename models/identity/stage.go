@@ -1,0 +1,164 @@
+package identity
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/dray-dev/dray/config"
+	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/internal/diag"
+)
+
+// stage is one linking input, read once: a table with v<level> and h<level> for each identifier it has, ignored<level>, and seen.
+type stage struct {
+	table  string
+	levels []int // ascending: most trusted first
+}
+
+// has tells whether the input carries an identifier.
+func (s stage) has(level int) bool {
+	for _, l := range s.levels {
+		if l == level {
+			return true
+		}
+	}
+	return false
+}
+
+// above is the surrogate of a row's most trusted value above a level; NULL where there is none.
+func (s stage) above(level int) string {
+	var more []string
+	for _, l := range s.levels {
+		if l < level {
+			more = append(more, fmt.Sprintf("h%d", l))
+		}
+	}
+	switch len(more) {
+	case 0:
+		return "CAST(NULL AS " + bigint + ")"
+	case 1:
+		return more[0]
+	default:
+		return "coalesce(" + strings.Join(more, ", ") + ")"
+	}
+}
+
+// surrogate is the 63-bit number that stands for a value: a hash whose last digit, in base of the number of identifiers, is the
+// level, so that equal texts of two identifiers never meet. Two values that share one are found in loadValues.
+func (b *builder) surrogate(value string, level int) string {
+	if b.seed > 0 {
+		value += " || " + b.d.Text(fmt.Sprintf("#%d", b.seed))
+	}
+	h, n := b.d.Hash(value), len(b.spec.Entity.Identifiers)
+	if n == 1 {
+		return h
+	}
+	return fmt.Sprintf("(%s * %d + %d)", b.d.IntDiv(h, int64(n)), n, level-1)
+}
+
+// stageInput reads an input into a table of its own.
+func (b *builder) stageInput(ctx context.Context, i int, in Input) (stage, error) {
+	relation, err := Describe(ctx, b.w, in)
+	if err != nil {
+		return stage{}, err
+	}
+	query, levels, err := b.stageQuery(ctx, relation)
+	if err != nil {
+		return stage{}, err
+	}
+	s := stage{levels: levels}
+	s.table, err = b.create(ctx, fmt.Sprintf("in%d", i+1), query)
+	if err != nil {
+		return s, &diag.Error{Kind: kindOf(err), Pos: in.Node.At("from"), Code: "entity.input", Msg: "reading input " + in.Name, Err: err}
+	}
+	return s, nil
+}
+
+func (b *builder) stageQuery(ctx context.Context, r Relation) (query string, levels []int, err error) {
+	var problems diag.List
+	var outer, inner []string
+	for i, id := range b.spec.Entity.Identifiers {
+		column, ok := r.Identifiers[id.Name]
+		if !ok {
+			continue
+		}
+		level := i + 1
+		levels = append(levels, level)
+		expr, err := r.Expr(column, r.Node.At("identifiers"))
+		if err != nil {
+			problems.Add(err)
+			continue
+		}
+		v := fmt.Sprintf("n%d", level)
+		usable, err := b.identifies(id, v)
+		if err != nil {
+			problems.Add(err)
+			continue
+		}
+		inner = append(inner, fmt.Sprintf("%s AS n%d, %s IS NOT NULL AS r%d", Normalize(b.d, id, expr), level, expr, level))
+		outer = append(outer, fmt.Sprintf("CASE WHEN %s THEN %s END AS v%d, r%d", usable, v, level, level))
+	}
+	seen, err := r.Time(ctx, b.w)
+	problems.Add(err)
+	if seen == "" {
+		seen = b.d.Cast("NULL", warehouse.Timestamp)
+	}
+	if err := problems.Err(); err != nil {
+		return "", nil, err
+	}
+	var columns []string
+	for _, level := range levels {
+		v := fmt.Sprintf("v%d", level)
+		columns = append(columns, fmt.Sprintf("%s, CASE WHEN %s IS NOT NULL THEN %s END AS h%d, r%d AND %s IS NULL AS ignored%d",
+			v, v, b.surrogate(v, level), level, level, v, level))
+	}
+	return fmt.Sprintf("SELECT %s, seen\nFROM (SELECT %s, seen\n\tFROM (SELECT %s, %s AS seen FROM %s) AS n) AS v",
+		strings.Join(columns, ", "), strings.Join(outer, ", "), strings.Join(inner, ", "), seen, r.Source), levels, nil
+}
+
+// countIgnored counts values that identify nobody, and rows that have no other.
+func (b *builder) countIgnored(ctx context.Context) error {
+	for _, s := range b.stages {
+		sums := make([]string, 0, len(s.levels)+1)
+		var nothing []string
+		for _, level := range s.levels {
+			sums = append(sums, fmt.Sprintf("count(CASE WHEN ignored%d THEN 1 END)", level))
+			nothing = append(nothing, fmt.Sprintf("h%d IS NULL", level))
+		}
+		sums = append(sums, "count(CASE WHEN "+strings.Join(nothing, " AND ")+" THEN 1 END)")
+		counts, err := b.ints(ctx, "SELECT "+strings.Join(sums, ", ")+" FROM "+s.table)
+		if err != nil {
+			return err
+		}
+		for i, level := range s.levels {
+			if counts[i] > 0 {
+				b.result.Ignored[b.identifier(level).Name] += counts[i]
+			}
+		}
+		b.result.Unlinked += counts[len(s.levels)]
+	}
+	return nil
+}
+
+func (b *builder) identifier(level int) *config.Identifier { return b.spec.Entity.Identifiers[level-1] }
+
+// loadValues makes val<level>: one row a value with when it was seen, and the smallest (lo) and greatest (hi) surrogate of a more
+// trusted value it stands beside. lo is also the first contraction: most values stand beside one more trusted value only, and
+// are done with. clash marks two values that share a surrogate.
+func (b *builder) loadValues(ctx context.Context, level int) (err error) {
+	var parts []string
+	for _, s := range b.stages {
+		if s.has(level) {
+			parts = append(parts, fmt.Sprintf("SELECT h%d AS h, v%d AS v, seen, %s AS up FROM %s WHERE h%d IS NOT NULL", level, level, s.above(level), s.table, level))
+		}
+	}
+	if len(parts) == 0 {
+		parts = []string{fmt.Sprintf("SELECT CAST(NULL AS %s) AS h, %s AS v, %s AS seen, CAST(NULL AS %s) AS up WHERE FALSE",
+			bigint, b.d.Cast("NULL", warehouse.Text), b.d.Cast("NULL", warehouse.Timestamp), bigint)}
+	}
+	b.values[level], err = b.create(ctx, fmt.Sprintf("val%d", level), `SELECT h, min(v) AS value, min(v) <> max(v) AS clash, min(seen) AS first_seen_at, max(seen) AS last_seen_at, min(up) AS lo, max(up) AS hi
+FROM (`+strings.Join(parts, "\n\tUNION ALL ")+`) AS s
+GROUP BY h`)
+	return err
+}

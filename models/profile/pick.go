@@ -1,0 +1,285 @@
+package profile
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/internal/diag"
+)
+
+// candidate is one entry of a pick's from:, made ready.
+type candidate struct {
+	in     *input
+	values []string // SQL of the picked columns, '' made NULL
+	where  string   // the rows that may be picked
+}
+
+// key is one part of a pick's order.
+type key struct {
+	expr string // over an input's rows, and over a pass's columns in the second step
+	tail string // " DESC NULLS LAST"
+}
+
+// planPick chooses one row a profile. Each input gives its first row in its own pass; where there are several inputs a second,
+// small step chooses among those.
+func (b *builder) planPick(ctx context.Context, t *trait) error {
+	candidates, err := b.candidates(ctx, t)
+	if err != nil {
+		return err
+	}
+	t.probe = b.probePick(t, candidates)
+	if t.Pick == "most_frequent" {
+		b.planMostFrequent(t, candidates)
+		return nil
+	}
+	if len(candidates) == 1 {
+		p, columns, _, err := b.pickFrom(t, candidates[0])
+		if err != nil {
+			return err
+		}
+		for i, name := range namesOf(t.Trait) {
+			t.columns = append(t.columns, traitColumn{name, b.withDefault(p.name+"."+columns[i], t.Default)})
+		}
+		return nil
+	}
+	return b.planAmong(t, candidates)
+}
+
+func (b *builder) candidates(ctx context.Context, t *trait) ([]candidate, error) {
+	names, pos := namesOf(t.Trait), t.Node.At("from")
+	if len(t.Names) > 0 && (t.Pick == "most_frequent" || t.Pick == "longest" || t.Pick == "min" || t.Pick == "max") {
+		return nil, diag.At(t.Node.At("pick"), "trait.names", "pick: %s looks at one column, names: has several from one row", t.Pick).
+			WithHint("with names: pick can be most_recent, oldest, source_order or first")
+	}
+	if len(t.From) == 0 {
+		return nil, diag.At(t.Pos, "trait.from", "trait %s picks from nothing: from: is missing", strings.Join(names, ", "))
+	}
+	if t.Pick == "first" && t.OrderBy == "" {
+		return nil, diag.At(t.Pos, "trait.order_by", "pick: first needs order_by:")
+	}
+	var problems diag.List
+	var out []candidate
+	timed := false
+	for _, from := range t.From {
+		c, err := b.candidate(ctx, t, from, pos)
+		if err != nil {
+			problems.Add(err)
+			continue
+		}
+		timed = timed || c.in.seen != ""
+		out = append(out, c)
+	}
+	if len(problems) == 0 && !timed && (t.Pick == "most_recent" || t.Pick == "oldest") {
+		problems.Add(diag.At(t.Node.At("pick"), "trait.at", "pick: %s needs to know when: no input of %s has at:", t.Pick, strings.Join(names, ", ")).
+			WithHint("add at: to the input, or pick: first with order_by:"))
+	}
+	return out, problems.Err()
+}
+
+// candidate reads one entry of from:, `input.column`, or `input` for columns of the trait's own names.
+func (b *builder) candidate(ctx context.Context, t *trait, from string, pos diag.Pos) (candidate, error) {
+	name, column, dotted := strings.Cut(strings.TrimSpace(from), ".")
+	if dotted && len(t.Names) > 0 {
+		return candidate{}, diag.At(pos, "trait.names", "with names: from: lists inputs, without columns").WithHint("write %s", name)
+	}
+	in, err := b.input(ctx, name, pos)
+	if err != nil {
+		return candidate{}, err
+	}
+	columns := namesOf(t.Trait)
+	if dotted {
+		columns = []string{column}
+	}
+	c := candidate{in: in}
+	var present []string
+	for _, column := range columns {
+		expr, err := in.Expr(column, pos)
+		if err != nil {
+			return c, err
+		}
+		if known, ok := in.Column(column); ok && known.Kind != warehouse.Text {
+			c.values = append(c.values, expr)
+		} else if ok {
+			c.values = append(c.values, "nullif("+expr+", '')")
+		} else {
+			c.values = append(c.values, fmt.Sprintf("CASE WHEN %s <> '' THEN %s END", b.d.Cast(expr, warehouse.Text), expr))
+		}
+		present = append(present, c.values[len(c.values)-1]+" IS NOT NULL")
+	}
+	c.where = "(" + strings.Join(present, " OR ") + ")"
+	condition, err := b.condition(t, in)
+	if condition != "" {
+		c.where += " AND " + condition
+	}
+	return c, err
+}
+
+// keys is the order of a pick among the rows of one input, without the last ties.
+func (b *builder) keys(t *trait, c candidate) ([]key, error) {
+	when := key{"CAST(NULL AS " + b.d.Type(warehouse.Timestamp) + ")", " DESC NULLS LAST"}
+	if c.in.seen != "" {
+		when.expr = c.in.seen
+	}
+	switch t.Pick {
+	case "most_recent", "source_order":
+		return []key{when}, nil
+	case "oldest":
+		when.tail = " NULLS LAST"
+		return []key{when}, nil
+	case "longest":
+		return []key{{"length(" + b.d.Cast(c.values[0], warehouse.Text) + ")", " DESC"}, when}, nil
+	case "min":
+		return []key{{c.values[0], ""}}, nil
+	case "max":
+		return []key{{c.values[0], " DESC"}}, nil
+	case "first":
+		return b.orderBy(t)
+	default:
+		return nil, diag.At(t.Node.At("pick"), "trait.pick", "there is no pick %q", t.Pick)
+	}
+}
+
+// orderBy splits `status = 'active' desc, updated_at desc` into its keys.
+func (b *builder) orderBy(t *trait) ([]key, error) {
+	text, err := b.render(t.OrderBy, t.Node.At("order_by"))
+	if err != nil {
+		return nil, err
+	}
+	var out []key
+	for _, part := range splitTop(text) {
+		out = append(out, direction(part))
+	}
+	return out, nil
+}
+
+// ties ends every order: the primary key, then the picked values, after which rows do not differ in what is picked.
+func (b *builder) ties(c candidate) []key {
+	var out []key
+	for _, column := range c.in.PrimaryKey {
+		if _, ok := c.in.Column(column); ok {
+			out = append(out, key{b.d.Quote(column), ""})
+		}
+	}
+	for _, v := range c.values {
+		out = append(out, key{v, " NULLS LAST"})
+	}
+	return out
+}
+
+func orderText(keys []key) string {
+	parts := make([]string, len(keys))
+	for i, k := range keys {
+		parts[i] = k.expr + k.tail
+	}
+	return strings.Join(parts, ", ")
+}
+
+// pickFrom adds the first row of one input to the pass over its rows.
+func (b *builder) pickFrom(t *trait, c candidate) (p *pass, columns []string, keys []key, err error) {
+	keys, err = b.keys(t, c)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	p = b.pass(c.in, "")
+	order := orderText(append(keys[:len(keys):len(keys)], b.ties(c)...))
+	for _, v := range c.values {
+		columns = append(columns, p.add(b.d.First(v, order, c.where)))
+	}
+	if len(t.From) == 1 {
+		return p, columns, keys, nil
+	}
+	for i, k := range keys {
+		keys[i].expr = p.add(b.d.First(k.expr, order, c.where))
+	}
+	return p, columns, keys, nil
+}
+
+// planAmong chooses among the rows that several inputs put forward; equal ones in the order of from:.
+func (b *builder) planAmong(t *trait, candidates []candidate) error {
+	var order []string
+	type part struct {
+		pass          *pass
+		columns, keys []string
+	}
+	var parts []part
+	for i, c := range candidates {
+		p, columns, keys, err := b.pickFrom(t, c)
+		if err != nil {
+			return err
+		}
+		one := part{pass: p, columns: columns}
+		for n, k := range keys {
+			one.keys = append(one.keys, k.expr)
+			if i == 0 {
+				order = append(order, fmt.Sprintf("k%d%s", n, k.tail))
+			}
+		}
+		parts = append(parts, one)
+	}
+	if t.Pick == "source_order" {
+		order = append([]string{"source"}, order...)
+	} else {
+		order = append(order, "source")
+	}
+	among := b.newPass()
+	for i, name := range namesOf(t.Trait) {
+		column := among.add(b.d.First(fmt.Sprintf("v%d", i), strings.Join(order, ", "), ""))
+		t.columns = append(t.columns, traitColumn{name, b.withDefault(among.name+"."+column, t.Default)})
+	}
+	among.build = func() string {
+		var union []string
+		for i, one := range parts {
+			columns := []string{owner, fmt.Sprintf("%d AS source", i)}
+			var present []string
+			for n, c := range one.columns {
+				columns = append(columns, fmt.Sprintf("%s AS v%d", c, n))
+				present = append(present, c+" IS NOT NULL")
+			}
+			for n, k := range one.keys {
+				columns = append(columns, fmt.Sprintf("%s AS k%d", k, n))
+			}
+			union = append(union, fmt.Sprintf("SELECT %s FROM %s WHERE %s", strings.Join(columns, ", "), one.pass.table, strings.Join(present, " OR ")))
+		}
+		return among.grouped("(" + strings.Join(union, "\n\tUNION ALL ") + ") AS u")
+	}
+	return nil
+}
+
+// planMostFrequent counts the rows of each value; of equally frequent ones the most recent, then the least.
+func (b *builder) planMostFrequent(t *trait, candidates []candidate) {
+	p := b.newPass()
+	column := p.add(b.d.First("v", "n DESC, seen DESC NULLS LAST, v", ""))
+	t.columns = []traitColumn{{t.Name, b.withDefault(p.name+"."+column, t.Default)}}
+	for _, c := range candidates {
+		p.reads = append(p.reads, c.in)
+	}
+	p.build = func() string {
+		var union []string
+		for _, c := range candidates {
+			seen := c.in.seen
+			if seen == "" {
+				seen = b.d.Cast("NULL", warehouse.Timestamp)
+			}
+			union = append(union, fmt.Sprintf("SELECT %s, %s AS v, %s AS seen FROM %s AS r WHERE %s", owner, c.values[0], seen, c.in.rows, c.where))
+		}
+		return p.grouped(fmt.Sprintf("(SELECT %s, v, count(*) AS n, max(seen) AS seen FROM (%s) AS u GROUP BY %[1]s, v) AS f",
+			owner, strings.Join(union, "\n\tUNION ALL ")))
+	}
+}
+
+// probePick is a query that fails when the trait's SQL does.
+func (b *builder) probePick(t *trait, candidates []candidate) string {
+	var union []string
+	for _, c := range candidates {
+		q := fmt.Sprintf("(SELECT %s FROM %s WHERE %s", strings.Join(c.values, ", "), c.in.Source, c.where)
+		if t.OrderBy != "" {
+			if keys, err := b.orderBy(t); err == nil {
+				q += " ORDER BY " + orderText(keys)
+			}
+		}
+		union = append(union, q+")")
+	}
+	return "SELECT * FROM (" + strings.Join(union, " UNION ALL ") + ") AS u"
+}

@@ -1,0 +1,282 @@
+package profile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dray-dev/dray/config"
+	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/models/identity"
+)
+
+// owner is the column of every pass that says whose row it is.
+const owner = identity.ProfileColumn
+
+// input is an input that traits read.
+type input struct {
+	identity.Relation
+	rows  string // FROM item of its rows with owner
+	seen  string // its time as SQL; "" = it has none
+	index int    // in file order
+}
+
+// trait is one entry of `traits:` made ready. Exactly one of columns' exprs and scalar is set.
+type trait struct {
+	*config.Trait
+	columns []traitColumn
+	scalar  string   // SQL over other traits
+	needs   []string // names of the scalar traits it reads
+	probe   string   // a query that the engine refuses exactly when this trait is wrong
+}
+
+type traitColumn struct{ name, expr string }
+
+// pass is one grouped query: one row a profile with the values of several traits. It reads the rows of one input that fulfil
+// where, unless build says otherwise.
+type pass struct {
+	name    string // alias in the final join: p0, p1 …
+	of      *input
+	where   string   // of all its columns; "" = none
+	columns []string // aggregates
+	reads   []*input // of build
+	build   func() string
+	table   string // once it has run
+}
+
+// plan reads all traits and says by which passes they are found. All problems come together.
+func (b *builder) plan(ctx context.Context) ([]*trait, error) {
+	var problems diag.List
+	var traits []*trait
+	seen := map[string]bool{"profile_id": true, "first_seen_at": true, "updated_at": true, sharedColumn: identity.Limited(b.spec.Entity)}
+	for _, c := range b.spec.Entity.Traits {
+		for _, name := range namesOf(c) {
+			if seen[strings.ToLower(name)] {
+				problems.Add(diag.At(c.Pos, "trait.duplicate", "a profile has a column %s already", name))
+			}
+			seen[strings.ToLower(name)] = true
+		}
+		t := &trait{Trait: c}
+		var err error
+		switch {
+		case c.SQL != "":
+			t.scalar, err = b.render(c.SQL, c.Node.At("sql"))
+		case c.Pick != "":
+			err = b.planPick(ctx, t)
+		case c.Value != "":
+			err = b.planAggregate(ctx, t)
+		default:
+			err = diag.At(c.Pos, "trait.form", "trait %s needs pick:, value: or sql:", strings.Join(namesOf(c), ", "))
+		}
+		problems.Add(err)
+		traits = append(traits, t)
+	}
+	problems.Add(b.order(traits))
+	return traits, problems.Err()
+}
+
+// input finds an input of the entity by name and describes it.
+func (b *builder) input(ctx context.Context, name string, pos diag.Pos) (*input, error) {
+	if in, ok := b.inputs[name]; ok {
+		return in, nil
+	}
+	var known []string
+	for i, in := range b.spec.Inputs {
+		known = append(known, in.Name)
+		if in.Name != name {
+			continue
+		}
+		relation, err := identity.Describe(ctx, b.w, in)
+		if err != nil {
+			return nil, err
+		}
+		rows, err := relation.Rows(b.spec.Entity, b.spec.Identity)
+		if err != nil {
+			return nil, err
+		}
+		seen, err := relation.Time(ctx, b.w)
+		if err != nil {
+			return nil, err
+		}
+		b.inputs[name] = &input{Relation: relation, rows: rows, seen: seen, index: i}
+		return b.inputs[name], nil
+	}
+	e := diag.At(pos, "trait.input", "entity %s has no input %q", b.spec.Entity.Name, name)
+	if s := config.Suggest(name, known); s != "" {
+		return nil, e.WithHint("did you mean %s?", s)
+	}
+	return nil, e.WithHint("add to its inputs: - {name: %s, from: ref('%[1]s'), identifiers: {…}}", name)
+}
+
+// planAggregate is `from: input, value: sum(amount)`. A profile without rows has the aggregate's value over no rows: 0 for a count.
+func (b *builder) planAggregate(ctx context.Context, t *trait) error {
+	pos := t.Node.At("from")
+	if len(t.From) != 1 {
+		return diag.At(pos, "trait.from", "trait %s: an aggregate reads exactly one input", t.Name)
+	}
+	in, err := b.input(ctx, t.From[0], pos)
+	if err != nil {
+		return err
+	}
+	value, err := b.render(t.Value, t.Node.At("value"))
+	if err != nil {
+		return err
+	}
+	where, err := b.condition(t, in)
+	if err != nil {
+		return err
+	}
+	p := b.pass(in, where)
+	column := p.add(value)
+	t.probe = "SELECT " + value + " AS x FROM " + in.Source + whereClause(where)
+	t.columns = []traitColumn{{t.Name, b.withDefault(fmt.Sprintf("CASE WHEN %s.%s IS NULL THEN (SELECT %s FROM %s AS e WHERE FALSE) ELSE %s.%s END",
+		p.name, owner, value, in.Source, p.name, column), t.Default)}}
+	return nil
+}
+
+// condition is where:, within: and max_age: of a trait over the rows of one input; "" = all rows.
+func (b *builder) condition(t *trait, in *input) (string, error) {
+	var all []string
+	if t.Where != "" {
+		where, err := b.render(t.Where, t.Node.At("where"))
+		if err != nil {
+			return "", err
+		}
+		all = append(all, "("+where+")")
+	}
+	for _, age := range []struct {
+		key string
+		config.Duration
+	}{{"within", t.Within}, {"max_age", t.MaxAge}} {
+		if age.Duration.Duration == 0 {
+			continue
+		}
+		if in.seen == "" {
+			return "", diag.At(t.Node.At(age.key), "trait.at", "%s: needs to know when: input %s has no at:", age.key, in.Name).
+				WithHint("add at: with the column that says when to input %s", in.Name)
+		}
+		all = append(all, in.seen+" >= "+b.d.Time(b.spec.AsOf.Add(-age.Duration.Duration)))
+	}
+	return strings.Join(all, " AND "), nil
+}
+
+func whereClause(condition string) string {
+	if condition == "" {
+		return ""
+	}
+	return " WHERE " + condition
+}
+
+// pass finds or makes the pass over the rows of an input that fulfil a condition.
+func (b *builder) pass(in *input, where string) *pass {
+	for _, p := range b.passes {
+		if p.of == in && p.where == where {
+			return p
+		}
+	}
+	p := b.newPass()
+	p.of, p.where, p.reads = in, where, []*input{in}
+	return p
+}
+
+func (b *builder) newPass() *pass {
+	p := &pass{name: fmt.Sprintf("p%d", len(b.passes))}
+	b.passes = append(b.passes, p)
+	return p
+}
+
+// query is the pass's statement; the inputs' rows and the passes before it are in place.
+func (p *pass) query() string {
+	if p.build != nil {
+		return p.build()
+	}
+	return p.grouped(p.of.rows + " AS r" + whereClause(p.where))
+}
+
+func (p *pass) grouped(from string) string {
+	return fmt.Sprintf("SELECT %s, %s\nFROM %s\nGROUP BY %[1]s", owner, strings.Join(p.columns, ", "), from)
+}
+
+// add gives the name of a new column with an aggregate.
+func (p *pass) add(aggregate string) string {
+	name := fmt.Sprintf("c%d", len(p.columns))
+	p.columns = append(p.columns, aggregate+" AS "+name)
+	return name
+}
+
+// runPasses makes the tables of all passes. An input that several passes read is joined with its profiles once.
+func (b *builder) runPasses(ctx context.Context) error {
+	readers := map[*input]int{}
+	for _, p := range b.passes {
+		for _, in := range p.reads {
+			readers[in]++
+		}
+	}
+	for _, in := range b.shared {
+		readers[in]++
+	}
+	for _, in := range b.inputs {
+		if readers[in] < 2 {
+			continue
+		}
+		rows, err := b.table(ctx, fmt.Sprintf("rows%d", in.index+1), "SELECT * FROM "+in.rows+" AS r")
+		if err != nil {
+			return err
+		}
+		in.rows = rows
+	}
+	for _, p := range b.passes {
+		var err error
+		if p.table, err = b.table(ctx, p.name, p.query()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// blame finds the trait whose SQL the engine refuses, so that the error names its place.
+func (b *builder) blame(ctx context.Context, traits []*trait, err error) error {
+	var refused *warehouse.QueryError
+	if !errors.As(err, &refused) || ctx.Err() != nil {
+		return err
+	}
+	var problems diag.List
+	for _, t := range traits {
+		if t.probe == "" {
+			continue
+		}
+		if _, perr := b.w.Columns(ctx, t.probe); perr != nil {
+			problems.Add(&diag.Error{Pos: t.Pos, Code: "trait.sql", Msg: "trait " + strings.Join(namesOf(t.Trait), ", "), Err: perr})
+		}
+	}
+	if len(problems) > 0 {
+		return problems.Err()
+	}
+	return err
+}
+
+func (b *builder) render(sql string, pos diag.Pos) (string, error) {
+	sql = strings.TrimRight(strings.TrimSpace(sql), ";")
+	if b.spec.Render == nil {
+		return sql, nil
+	}
+	return b.spec.Render(sql, pos)
+}
+
+// withDefault replaces NULL by the trait's default, if it has one.
+func (b *builder) withDefault(expr string, value any) string {
+	if value == nil {
+		return expr
+	}
+	return "coalesce(" + expr + ", " + b.literal(value) + ")"
+}
+
+func (b *builder) literal(value any) string {
+	if t, ok := value.(time.Time); ok {
+		return b.d.Time(t)
+	}
+	return b.d.Value(value)
+}

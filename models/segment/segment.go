@@ -1,0 +1,271 @@
+// Package segment turns conditions into SQL and keeps who is in each segment since when: segment_<name> and segment_history
+// (DESIGN §4, YAML.md §4). It reads what models/profile and models/identity wrote; syncs read what it writes.
+package segment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dray-dev/dray/config"
+	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/models/identity"
+)
+
+// Spec is everything Build needs. Prior is the last real build's table (it may not exist): entered_at is kept from it.
+type Spec struct {
+	Segment  *config.Segment
+	Entity   *config.Entity
+	Inputs   []identity.Input
+	Identity warehouse.Table
+	Profiles warehouse.Table
+	Members  func(segment string) warehouse.Table // of the segments that `in:` names
+
+	Target, Prior warehouse.Table
+	History       warehouse.Table // appended to; the zero Table = not written
+
+	AsOf time.Time
+	// Render renders Jinja in values and expressions; nil leaves them as they are.
+	Render func(sql string, pos diag.Pos) (string, error)
+}
+
+// Result counts what a build found.
+type Result struct{ Size, Entered, Left int64 }
+
+// Build writes Target and appends a row to History, in one transaction.
+func Build(ctx context.Context, w warehouse.Warehouse, spec Spec) (Result, error) {
+	b := &builder{w: w, d: w.Dialect(), spec: spec}
+	result, err := b.build(ctx)
+	if err != nil {
+		return Result{}, fmt.Errorf("segment %s: %w", spec.Segment.Name, err)
+	}
+	return result, nil
+}
+
+type builder struct {
+	w    warehouse.Warehouse
+	d    warehouse.Dialect
+	spec Spec
+}
+
+func (b *builder) build(ctx context.Context) (Result, error) {
+	members, err := b.members(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	work := b.spec.Target
+	work.Name += "__new"
+	work = b.d.Work(work)
+	if _, err := b.w.Exec(ctx, b.d.CreateTableAs(work, members)); err != nil {
+		return Result{}, b.blame(ctx, err)
+	}
+	defer func() { _, _ = b.w.Exec(context.WithoutCancel(ctx), "DROP TABLE IF EXISTS "+b.d.Table(work)) }()
+	prior, err := b.w.Exists(ctx, b.spec.Prior)
+	if err != nil {
+		return Result{}, err
+	}
+	result, err := b.count(ctx, work, prior)
+	if err != nil {
+		return Result{}, err
+	}
+	return result, b.w.Atomic(ctx, b.swap(work, prior, result)...)
+}
+
+// members is the query of who is in now: profile_id, each once.
+func (b *builder) members(ctx context.Context) (string, error) {
+	s, d := b.spec.Segment, b.d
+	if s.SQL != "" {
+		query, err := b.render(s.SQL, s.Node.At("sql"))
+		if err != nil {
+			return "", err
+		}
+		if err := b.checkQuery(ctx, query); err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("SELECT p.profile_id FROM %s AS p\nWHERE p.profile_id IN (SELECT %s FROM (%s) AS q)%s",
+			d.Table(b.spec.Profiles), d.Cast("q.profile_id", warehouse.Text), query, b.notShared()), nil
+	}
+	scope, err := b.scope(ctx)
+	if err != nil {
+		return "", err
+	}
+	where := "TRUE"
+	if s.Where != nil {
+		if where, err = Where(d, s.Where, scope); err != nil {
+			return "", err
+		}
+	}
+	return fmt.Sprintf("SELECT p.profile_id FROM %s AS p\nWHERE %s%s", d.Table(b.spec.Profiles), where, b.notShared()), nil
+}
+
+// notShared keeps out the profiles made of refused values only, unless the segment asks for them.
+func (b *builder) notShared() string {
+	if !identity.Limited(b.spec.Entity) || b.spec.Segment.Shared {
+		return ""
+	}
+	return " AND NOT p.shared"
+}
+
+// checkQuery makes sure that a segment's own SQL gives profile_id.
+func (b *builder) checkQuery(ctx context.Context, query string) error {
+	s := b.spec.Segment
+	columns, err := b.w.Columns(ctx, query)
+	if err != nil {
+		return b.refused(err, s.Node.At("sql"))
+	}
+	for _, c := range columns {
+		if strings.EqualFold(c.Name, "profile_id") {
+			return nil
+		}
+	}
+	return diag.At(s.Node.At("sql"), "segment.profile_id", "the SQL of segment %s gives no column profile_id", s.Name).
+		WithHint("select profile_id from {{ profiles('%s') }}", b.spec.Entity.Name)
+}
+
+// scope is what the segment's conditions may speak of: the profiles' columns and the entity's inputs.
+func (b *builder) scope(ctx context.Context) (Scope, error) {
+	columns, err := b.w.Columns(ctx, "SELECT * FROM "+b.d.Table(b.spec.Profiles))
+	if err != nil {
+		return Scope{}, err
+	}
+	return Scope{
+		Alias: "p", Columns: columns, Profiles: true, AsOf: b.spec.AsOf, Render: b.spec.Render, Members: b.spec.Members,
+		Input: func(name string) (Input, error) { return b.input(ctx, name) },
+	}, nil
+}
+
+// input is an input's rows with their profiles.
+func (b *builder) input(ctx context.Context, name string) (Input, error) {
+	for _, in := range b.spec.Inputs {
+		if in.Name != name {
+			continue
+		}
+		relation, err := identity.Describe(ctx, b.w, in)
+		if err != nil {
+			return Input{}, err
+		}
+		rows, err := relation.Rows(b.spec.Entity, b.spec.Identity)
+		if err != nil {
+			return Input{}, err
+		}
+		seen, err := relation.Time(ctx, b.w)
+		return Input{Rows: rows, Seen: seen}, err
+	}
+	e := &diag.Error{Code: "segment.input", Msg: fmt.Sprintf("entity %s has no input %q", b.spec.Entity.Name, name)}
+	names := make([]string, len(b.spec.Inputs))
+	for i, in := range b.spec.Inputs {
+		names[i] = in.Name
+	}
+	if s := config.Suggest(name, names); s != "" {
+		return Input{}, e.WithHint("did you mean %s?", s)
+	}
+	return Input{}, e.WithHint("add to its inputs: - {name: %s, from: ref('%[1]s'), identifiers: {…}}", name)
+}
+
+func (b *builder) count(ctx context.Context, work warehouse.Table, prior bool) (Result, error) {
+	now := b.d.Table(work)
+	query := "SELECT count(*), count(*), 0 FROM " + now
+	if prior {
+		was := b.d.Table(b.spec.Prior)
+		query = fmt.Sprintf(`SELECT count(n.profile_id), count(CASE WHEN o.profile_id IS NULL THEN 1 END), count(CASE WHEN n.profile_id IS NULL THEN 1 END)
+FROM %s AS n FULL OUTER JOIN %s AS o ON o.profile_id = n.profile_id`, now, was)
+	}
+	rows, err := b.w.Query(ctx, query)
+	if err != nil {
+		return Result{}, err
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		return Result{}, errors.Join(errors.New("a count gave no row"), rows.Err())
+	}
+	values, err := rows.Values()
+	if err != nil {
+		return Result{}, err
+	}
+	n := [3]int64{}
+	for i := range n {
+		n[i], _ = values[i].(int64)
+	}
+	return Result{Size: n[0], Entered: n[1], Left: n[2]}, rows.Err()
+}
+
+// swap puts the members in place: those that stay keep their entered_at.
+func (b *builder) swap(work warehouse.Table, prior bool, r Result) []string {
+	d, now := b.d, b.d.Time(b.spec.AsOf)
+	query := fmt.Sprintf("SELECT profile_id, %s AS entered_at FROM %s", now, d.Table(work))
+	if prior {
+		query = fmt.Sprintf("SELECT n.profile_id, coalesce(o.entered_at, %s) AS entered_at FROM %s AS n LEFT JOIN %s AS o ON o.profile_id = n.profile_id",
+			now, d.Table(work), d.Table(b.spec.Prior))
+	}
+	statements := []string{d.CreateTableAs(b.spec.Target, query)}
+	if b.spec.History == (warehouse.Table{}) {
+		return statements
+	}
+	columns := fmt.Sprintf("segment, %s, size, entered, %s", d.Quote("at"), d.Quote("left"))
+	return append(statements,
+		fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (segment %s, %s %s, size %s, entered %[5]s, %[6]s %[5]s)", d.Table(b.spec.History),
+			d.Type(warehouse.Text), d.Quote("at"), d.Type(warehouse.Timestamp), d.Type(warehouse.Int), d.Quote("left")),
+		fmt.Sprintf("INSERT INTO %s (%s) VALUES (%s, %s, %d, %d, %d)", d.Table(b.spec.History), columns,
+			d.Text(b.spec.Segment.Name), now, r.Size, r.Entered, r.Left))
+}
+
+// blame finds the leaf of the tree whose SQL the engine refuses, so that the error names its place.
+func (b *builder) blame(ctx context.Context, err error) error {
+	scope, serr := b.scope(ctx)
+	if serr != nil || b.spec.Segment.Where == nil {
+		return err
+	}
+	for _, c := range leaves(b.spec.Segment.Where) {
+		where, werr := Where(b.d, c, scope)
+		if werr != nil {
+			return werr
+		}
+		_, qerr := b.w.Columns(ctx, fmt.Sprintf("SELECT p.profile_id FROM %s AS p WHERE %s", b.d.Table(b.spec.Profiles), where))
+		if qerr == nil {
+			continue
+		}
+		pos := c.Pos
+		for _, key := range []string{"where", "sql"} {
+			if c.Has(key) {
+				pos = c.Node.At(key)
+			}
+		}
+		return b.refused(qerr, pos)
+	}
+	return b.refused(err, b.spec.Segment.Node.At("where"))
+}
+
+// leaves are the conditions of a tree that hold no others by all, any or not.
+func leaves(c *config.Condition) []*config.Condition {
+	inner := append(append([]*config.Condition{}, c.All...), c.Any...)
+	if c.Not != nil {
+		inner = append(inner, c.Not)
+	}
+	if len(inner) == 0 {
+		return []*config.Condition{c}
+	}
+	var out []*config.Condition
+	for _, i := range inner {
+		out = append(out, leaves(i)...)
+	}
+	return out
+}
+
+func (b *builder) refused(err error, pos diag.Pos) error {
+	var refused *warehouse.QueryError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	return &diag.Error{Pos: pos, Code: "segment.sql", Msg: "segment " + b.spec.Segment.Name, Err: err}
+}
+
+func (b *builder) render(sql string, pos diag.Pos) (string, error) {
+	sql = strings.TrimRight(strings.TrimSpace(sql), "; \n")
+	if b.spec.Render == nil {
+		return sql, nil
+	}
+	return b.spec.Render(sql, pos)
+}

@@ -1,0 +1,308 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/dray-dev/dray/connectors/destination"
+)
+
+// part is some rows of a batch on their way: a whole batch at first, halves of it where it must be split.
+type part struct {
+	rows    []int // of the batch
+	attempt int
+	// maybe: an earlier try may have been applied; silent is when the last one began that may still be.
+	maybe  bool
+	silent time.Time
+}
+
+// send tries a batch until every row of it has an outcome. outcomes are aligned with b.rows.
+func (d *delivery) send(ctx context.Context, b *batch, started time.Time) []Row {
+	outcomes := make([]Row, len(b.rows))
+	for i, r := range b.rows {
+		outcomes[i] = Row{KeyHash: b.page.KeyHash[r], Operation: b.page.Changes[r].Operation, SentAt: started}
+	}
+	all := make([]int, len(b.rows))
+	for i := range all {
+		all[i] = i
+	}
+	todo := []part{{rows: all}}
+	if d.Object.MembersByID {
+		todo = d.resolve(ctx, b, all, outcomes)
+	}
+	for len(todo) > 0 {
+		p := todo[len(todo)-1]
+		todo = append(todo[:len(todo)-1], d.try(ctx, b, p, outcomes)...)
+	}
+	return outcomes
+}
+
+// resolve looks up the record ids of rows that have none; rows without a record are not sent.
+func (d *delivery) resolve(ctx context.Context, b *batch, all []int, outcomes []Row) []part {
+	var without, with []int
+	for _, i := range all {
+		if b.page.Changes[b.rows[i]].RemoteID == "" {
+			without = append(without, i)
+		} else {
+			with = append(with, i)
+		}
+	}
+	if r, ok := d.Destination.(destination.Resolver); ok && len(without) > 0 {
+		lctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.Timeout)
+		defer cancel()
+		ids, err := r.Resolve(lctx, d.request(b, without, 1))
+		d.requests.Add(1)
+		if err != nil || len(ids) != len(without) {
+			d.lookupFailed(err)
+			for _, i := range without {
+				d.close(&outcomes[i], Deferred, "lookup_failed", "")
+			}
+			return parts(with)
+		}
+		found := without
+		without = nil
+		for k, i := range found {
+			if ids[k] == "" {
+				without = append(without, i)
+				continue
+			}
+			b.page.Changes[b.rows[i]].RemoteID = ids[k]
+			with = append(with, i)
+		}
+	}
+	for _, i := range without {
+		if outcomes[i].Operation == destination.OpRemove {
+			d.close(&outcomes[i], Delivered, "", "") // what is not there is no member
+			continue
+		}
+		d.close(&outcomes[i], NoRecord, "no_record", "")
+	}
+	return parts(with)
+}
+
+func (d *delivery) lookupFailed(err error) {
+	var de *destination.Error
+	if errors.As(err, &de) {
+		if de.Class == destination.Stop {
+			d.halt(refused(d.Name, de))
+		} else if d.failures.Add(1) >= maxFailures {
+			d.halt(vendorDown(d.Name, de))
+		}
+	}
+}
+
+func parts(rows []int) []part {
+	if len(rows) == 0 {
+		return nil
+	}
+	return []part{{rows: rows}}
+}
+
+func (d *delivery) request(b *batch, rows []int, attempt int) *destination.Batch {
+	out := &destination.Batch{Run: d.Run, Object: d.Object.Name, Options: d.Options, Container: d.Container, Schema: d.Schema, Attempt: attempt}
+	if len(rows) == len(b.rows) && len(rows) == len(b.page.Changes) {
+		out.Changes = b.page.Changes
+		return out
+	}
+	out.Changes = make([]destination.Change, len(rows))
+	for k, i := range rows {
+		out.Changes[k] = b.page.Changes[b.rows[i]]
+	}
+	return out
+}
+
+// maxFailures is how many batches in a row may end without an answer before the vendor is taken to be down.
+const maxFailures = 3
+
+// try sends one part once and returns what is left to try.
+func (d *delivery) try(ctx context.Context, b *batch, p part, outcomes []Row) []part {
+	if err := d.Pacer.Wait(ctx, d.halted); err != nil {
+		d.giveUp(b, p, outcomes, "interrupted", "")
+		return nil
+	}
+	p.attempt++
+	if p.attempt > 1 {
+		d.retries.Add(1)
+	}
+	began := d.Now()
+	// An interrupted run drains what is in flight: a request ends by its own time-out only.
+	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.Timeout)
+	got, err := d.Destination.Write(rctx, d.request(b, p.rows, p.attempt))
+	cancel()
+	d.requests.Add(1)
+	if err == nil && len(got) != len(p.rows) {
+		err = &destination.Error{Class: destination.Unknown, Code: "bad_outcomes", Message: "the connector did not answer for every row"}
+	}
+	if err == nil {
+		d.failures.Store(0)
+		d.answered.Store(true)
+		return d.rows(b, p, got, outcomes, began)
+	}
+	return d.whole(ctx, b, p, asError(err), outcomes, began)
+}
+
+func asError(err error) *destination.Error {
+	var de *destination.Error
+	if errors.As(err, &de) {
+		return de
+	}
+	return &destination.Error{Class: destination.Unknown, Code: "error", Message: "the request failed", Settles: true, Err: err}
+}
+
+// rows takes one outcome per row.
+func (d *delivery) rows(b *batch, p part, got []destination.Outcome, outcomes []Row, began time.Time) []part {
+	var again []int
+	for k, i := range p.rows {
+		o, out, r := got[k], &outcomes[i], b.rows[i]
+		out.Attempt = p.attempt
+		out.RemoteID, out.Origin = o.RemoteID, string(o.Origin)
+		message := scrub(o.Message, &b.page.Changes[r])
+		switch o.Class {
+		case destination.Delivered, destination.Accepted:
+			d.delivered(b, p, i, o.Class, outcomes, began)
+		case destination.NotFound:
+			if out.Operation == destination.OpRemove {
+				d.delivered(b, p, i, destination.Delivered, outcomes, began) // removing what is gone
+				continue
+			}
+			d.refuse(b, p, i, NotFound, o.Code, message, outcomes)
+		case destination.Retry:
+			if p.attempt < d.Attempts {
+				again = append(again, i)
+				continue
+			}
+			d.giveUp(b, part{rows: []int{i}, attempt: p.attempt, maybe: p.maybe, silent: p.silent}, outcomes, o.Code, message)
+		case destination.Unknown:
+			out.Class, out.Code, out.Message = Uncertain, o.Code, message
+			out.Until = later(d.until(p.silent), began, b.page.Uncertain[r])
+		default:
+			d.refuse(b, p, i, Rejected, o.Code, message, outcomes)
+		}
+	}
+	if len(again) == 0 {
+		return nil
+	}
+	return []part{{rows: again, attempt: p.attempt, maybe: p.maybe, silent: p.silent}}
+}
+
+// delivered settles an acknowledged row unless an earlier, unanswered try may still be applied after it (DESIGN §6.5).
+func (d *delivery) delivered(b *batch, p part, i int, class destination.Class, outcomes []Row, began time.Time) {
+	out := &outcomes[i]
+	out.Class = Delivered
+	if class == destination.Accepted {
+		out.Class = Accepted
+	}
+	if until := later(d.until(p.silent), b.page.Uncertain[b.rows[i]]); began.Before(until) {
+		out.Until = until
+	}
+}
+
+// refuse takes a refusal: of a row that may have been applied by an earlier try it says nothing (DESIGN §6.5).
+func (d *delivery) refuse(b *batch, p part, i int, class, code, message string, outcomes []Row) {
+	out, before := &outcomes[i], b.page.Uncertain[b.rows[i]]
+	out.Attempt, out.Code, out.Message = p.attempt, code, message
+	if p.maybe || !before.IsZero() {
+		out.Class, out.Until = Uncertain, later(d.until(p.silent), before, out.SentAt)
+		return
+	}
+	out.Class = class
+}
+
+// giveUp closes rows that get no more tries: uncertain where a try may have been applied, deferred where none was.
+func (d *delivery) giveUp(b *batch, p part, outcomes []Row, code, message string) {
+	for _, i := range p.rows {
+		out, before := &outcomes[i], b.page.Uncertain[b.rows[i]]
+		out.Attempt, out.Code, out.Message = p.attempt, code, message
+		if p.maybe || !before.IsZero() {
+			out.Class, out.Until = Uncertain, later(d.until(p.silent), before, out.SentAt)
+			continue
+		}
+		out.Class = Deferred
+	}
+}
+
+func (d *delivery) close(out *Row, class, code, message string) {
+	out.Class, out.Code, out.Message = class, code, message
+}
+
+func (d *delivery) until(silent time.Time) time.Time {
+	if silent.IsZero() {
+		return silent
+	}
+	return silent.Add(d.Settle)
+}
+
+func later(times ...time.Time) time.Time {
+	var out time.Time
+	for _, t := range times {
+		if t.After(out) {
+			out = t
+		}
+	}
+	return out
+}
+
+// whole takes what befell a part as a whole.
+func (d *delivery) whole(ctx context.Context, b *batch, p part, e *destination.Error, outcomes []Row, began time.Time) []part {
+	switch e.Class {
+	case destination.Split, destination.Rejected:
+		d.failures.Store(0)
+		d.answered.Store(true)
+		return d.split(b, p, e, outcomes)
+	case destination.Stop:
+		d.halt(refused(d.Name, e))
+		d.giveUp(b, p, outcomes, e.Code, "")
+		return nil
+	case destination.Retry:
+		d.Pacer.Pause(e.RetryAfter)
+	default:
+		p.maybe = true
+		if e.Settles {
+			p.silent = began
+		}
+	}
+	skip := d.OnUncertain == "skip" && d.Run.Mode == destination.Insert && p.maybe
+	if p.attempt >= d.Attempts || skip {
+		d.giveUp(b, p, outcomes, e.Code, "")
+		if n := d.failures.Add(1); n >= maxFailures || !d.answered.Load() {
+			d.halt(vendorDown(d.Name, e))
+		}
+		return nil
+	}
+	d.Log.LogAttrs(ctx, levelRetry, "trying again", retryAttrs(d.Run, p, e)...)
+	wait := backoff(p.attempt, e.RetryAfter)
+	select {
+	case <-d.After(wait):
+		return []part{p}
+	case <-ctx.Done():
+	case <-d.halted:
+	}
+	d.giveUp(b, p, outcomes, e.Code, "")
+	return nil
+}
+
+// split halves a refused part until the bad row stands alone.
+func (d *delivery) split(b *batch, p part, e *destination.Error, outcomes []Row) []part {
+	if len(p.rows) > 1 && e.Class == destination.Split {
+		half := len(p.rows) / 2
+		return []part{
+			{rows: p.rows[half:], attempt: 0, maybe: p.maybe, silent: p.silent},
+			{rows: p.rows[:half], attempt: 0, maybe: p.maybe, silent: p.silent},
+		}
+	}
+	for _, i := range p.rows {
+		d.refuse(b, p, i, Rejected, e.Code, scrub(e.Message, &b.page.Changes[b.rows[i]]), outcomes)
+	}
+	return nil
+}
+
+// backoff doubles from half a second to half a minute, with jitter; a vendor that says when is believed, up to ten minutes.
+func backoff(attempt int, after time.Duration) time.Duration {
+	if after > 0 {
+		return min(after, 10*time.Minute)
+	}
+	wait := min(500*time.Millisecond<<min(attempt-1, 10), 30*time.Second)
+	return wait/2 + rand.N(wait/2) //nolint:gosec // jitter
+}

@@ -1,0 +1,282 @@
+// Package ledger keeps Dray's own tables in the warehouse: what a snapshot is about, locks, approvals, deliveries and runs (DESIGN §4).
+//
+// It is the lowest step of the sync path: plan, commit and run read and write through it. Nothing here holds customer fields.
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/models/compile"
+	"github.com/dray-dev/dray/sync/plan"
+)
+
+// SchemaVersion is of these tables; MinReader the oldest Dray that reads them.
+const (
+	SchemaVersion = 1
+	MinReader     = 1
+)
+
+// Ledger is Dray's tables in one schema. Safe for concurrent use.
+type Ledger struct {
+	W     warehouse.Warehouse
+	Names compile.Names
+}
+
+// Meta is what a snapshot is about: any difference stops the sync (DESIGN §4, Bound to its destination).
+type Meta struct {
+	Sync            string
+	Project         string
+	Target          string
+	Destination     string
+	DestinationType string
+	AccountID       string
+	Object          string
+	Container       string
+	BaseURL         string
+	Generation      int64  // changed by reset and move: part of insert's dedupe ids
+	Revision        int64  // counts closed runs: an older one is a restored backup
+	Mapping         string // fingerprint of key, object, options and mode
+	KeySalt         int64
+	HashVersion     string
+	Standing        Standing
+	OpenRun         string // the run whose plan is being delivered; "" = none
+	OpenMode        string
+	Exists          bool
+	AllUncertain    bool // not stored: the snapshot cannot be trusted, every row of it is uncertain
+}
+
+// Standing is the columns of the snapshot, as JSON in meta.
+type Standing struct {
+	PrimaryKey plan.Column   `json:"primary_key"`
+	DestKey    plan.Column   `json:"dest_key"`
+	Keys       []plan.Column `json:"keys,omitempty"`
+	Fields     []plan.Column `json:"fields,omitempty"`
+}
+
+// Ensure makes the schema and the tables that all syncs share. Cheap when they are there: one statement.
+func (l *Ledger) Ensure(ctx context.Context) error {
+	there, err := l.W.Exists(ctx, l.Names.Meta())
+	if err != nil || there {
+		return err
+	}
+	d := l.W.Dialect()
+	text, num, ts := d.Type(warehouse.Text), d.Type(warehouse.Int), d.Type(warehouse.Timestamp)
+	create := func(t warehouse.Table, columns ...string) string {
+		return "CREATE TABLE IF NOT EXISTS " + d.Table(t) + " (" + strings.Join(columns, ", ") + ")"
+	}
+	statements := []string{
+		d.CreateSchema(l.Names.Schema),
+		create(l.Names.Deliveries(), "run_id "+text, "page "+num, "sync "+text, "primary_key "+text, "key_hash "+text, "operation "+text,
+			"outcome "+text, "code "+text, "message "+text, "attempt "+num, d.Quote("at")+" "+ts),
+		create(l.Names.Runs(), "run_id "+text, "sync "+text, "status "+text, "started_at "+ts, "finished_at "+ts, "snapshot_rows "+num,
+			"removed "+num, "report "+text),
+		create(l.Names.Approvals(), "sync "+text, "kind "+text, "fingerprint "+text, d.Quote("at")+" "+ts),
+		create(l.Names.Meta(), "sync "+text, "project "+text, "target "+text, "destination "+text, "destination_type "+text, "account_id "+text,
+			"object "+text, "container "+text, "base_url "+text, "generation "+num, "revision "+num, "mapping "+text, "key_salt "+num,
+			"hash_version "+text, "columns "+text, "open_run "+text, "open_mode "+text, "schema_version "+num, "min_reader "+num, "updated_at "+ts),
+	}
+	for _, s := range statements {
+		if _, err := l.W.Exec(ctx, s); err != nil {
+			return fmt.Errorf("making Dray's tables in schema %s: %w", l.Names.Schema, err)
+		}
+	}
+	for _, v := range []struct {
+		name string
+		of   warehouse.Table
+	}{{"deliveries_v1", l.Names.Deliveries()}, {"runs_v1", l.Names.Runs()}} {
+		view := warehouse.Table{Database: l.Names.Database, Schema: l.Names.Schema, Name: v.name}
+		if _, err := l.W.Exec(ctx, d.CreateView(view, "SELECT * FROM "+d.Table(v.of))); err != nil {
+			return fmt.Errorf("making the view %s: %w", v.name, err)
+		}
+	}
+	return nil
+}
+
+// Read reads a sync's meta row; Exists is false where there is none (also where Dray has no tables yet).
+func (l *Ledger) Read(ctx context.Context, sync string) (Meta, error) {
+	m := Meta{Sync: sync}
+	there, err := l.W.Exists(ctx, l.Names.Meta())
+	if err != nil || !there {
+		return m, err
+	}
+	d := l.W.Dialect()
+	all, err := l.readWhere(ctx, "sync = "+d.Text(sync))
+	if err != nil || len(all) == 0 {
+		return m, err
+	}
+	return all[0], nil
+}
+
+// All reads every sync's meta row: also of those that are not in the project any more.
+func (l *Ledger) All(ctx context.Context) ([]Meta, error) {
+	there, err := l.W.Exists(ctx, l.Names.Meta())
+	if err != nil || !there {
+		return nil, err
+	}
+	return l.readWhere(ctx, "true")
+}
+
+func (l *Ledger) readWhere(ctx context.Context, where string) ([]Meta, error) {
+	rows, err := l.W.Query(ctx, "SELECT sync, project, target, destination, destination_type, account_id, object, container, base_url, generation, revision, mapping, key_salt, hash_version, columns, open_run, open_mode, min_reader FROM "+
+		l.W.Dialect().Table(l.Names.Meta())+" WHERE "+where+" ORDER BY sync")
+	if err != nil {
+		return nil, fmt.Errorf("reading meta: %w", err)
+	}
+	defer rows.Close()
+	var out []Meta
+	for rows.Next() {
+		v, err := rows.Values()
+		if err != nil {
+			return nil, err
+		}
+		m, err := metaOf(v)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	return out, rows.Err()
+}
+
+func metaOf(v []any) (Meta, error) {
+	text := func(i int) string { s, _ := v[i].(string); return s }
+	num := func(i int) int64 { n, _ := v[i].(int64); return n }
+	m := Meta{Sync: text(0), Project: text(1), Target: text(2), Destination: text(3), DestinationType: text(4), AccountID: text(5), Object: text(6),
+		Container: text(7), BaseURL: text(8), Generation: num(9), Revision: num(10), Mapping: text(11), KeySalt: num(12),
+		HashVersion: text(13), OpenRun: text(15), OpenMode: text(16), Exists: true}
+	if num(17) > SchemaVersion {
+		return m, diag.Errorf(diag.Invalid, "upgrade.needed", "Dray's tables in this schema were written by a newer Dray").
+			WithHint("use that version, or a newer one")
+	}
+	if err := json.Unmarshal([]byte(text(14)), &m.Standing); err != nil {
+		return m, fmt.Errorf("reading meta of %s: %w", m.Sync, err)
+	}
+	return m, nil
+}
+
+// WriteSQL replaces a sync's meta row; part of a transaction.
+func (l *Ledger) WriteSQL(m Meta, now time.Time) ([]string, error) {
+	d := l.W.Dialect()
+	columns, err := json.Marshal(m.Standing)
+	if err != nil {
+		return nil, err
+	}
+	t := d.Table(l.Names.Meta())
+	values := []any{m.Sync, m.Project, m.Target, m.Destination, m.DestinationType, m.AccountID, m.Object, m.Container, m.BaseURL, m.Generation, m.Revision,
+		m.Mapping, m.KeySalt, m.HashVersion, string(columns), m.OpenRun, m.OpenMode, int64(SchemaVersion), int64(MinReader), now}
+	lits := make([]string, len(values))
+	for i, v := range values {
+		lits[i] = d.Value(v)
+	}
+	return []string{
+		"DELETE FROM " + t + " WHERE sync = " + d.Text(m.Sync),
+		"INSERT INTO " + t + " (sync, project, target, destination, destination_type, account_id, object, container, base_url, generation, revision, mapping, key_salt, hash_version, columns, open_run, open_mode, schema_version, min_reader, updated_at) VALUES (" +
+			strings.Join(lits, ", ") + ")",
+	}, nil
+}
+
+// Write replaces a sync's meta row.
+func (l *Ledger) Write(ctx context.Context, m Meta, now time.Time) error {
+	statements, err := l.WriteSQL(m, now)
+	if err != nil {
+		return err
+	}
+	if err := l.W.Atomic(ctx, statements...); err != nil {
+		return fmt.Errorf("writing meta of %s: %w", m.Sync, err)
+	}
+	return nil
+}
+
+// EnsureSync makes the tables of one sync beside its snapshot: retry, outcomes, progress, lock. One transaction.
+func (l *Ledger) EnsureSync(ctx context.Context, sync string) error {
+	there, err := l.W.Exists(ctx, l.Names.Lock(sync))
+	if err != nil || there {
+		return err
+	}
+	d := l.W.Dialect()
+	text, num, ts := d.Type(warehouse.Text), d.Type(warehouse.Int), d.Type(warehouse.Timestamp)
+	statements := []string{
+		"CREATE TABLE IF NOT EXISTS " + d.Table(l.Names.Retry(sync)) + " (key_hash " + num + ", row_hash " + num + ", operation " + text + ", reason " + text +
+			", attempts " + num + ", first_at " + ts + ", last_at " + ts + ", next_attempt_at " + ts + ", code " + text + ", message " + text + ", parked " + d.Type(warehouse.Bool) + ")",
+		"CREATE TABLE IF NOT EXISTS " + d.Table(l.Names.Outcomes(sync)) + " (key_hash " + num + ", class " + text + ", code " + text + ", message " + text +
+			", remote_id " + text + ", origin " + text + ", attempt " + num + ", sent_at " + ts + ", until " + ts + ")",
+		"CREATE TABLE IF NOT EXISTS " + d.Table(l.Names.Lock(sync)) + " (run_id " + text + ", holder " + text + ", host " + text + ", since " + ts + ", until " + ts + ")",
+		"INSERT INTO " + d.Table(l.Names.Lock(sync)) + " SELECT NULL, NULL, NULL, NULL, NULL WHERE NOT EXISTS (SELECT 1 FROM " + d.Table(l.Names.Lock(sync)) + ")",
+	}
+	if err := l.W.Atomic(ctx, statements...); err != nil {
+		return fmt.Errorf("making the tables of sync %s: %w", sync, err)
+	}
+	return nil
+}
+
+// Approve stores what `--allow` granted: it covers exactly what its fingerprint covers, whichever process runs next.
+func (l *Ledger) Approve(ctx context.Context, sync, kind, fingerprint string, now time.Time) error {
+	d := l.W.Dialect()
+	_, err := l.W.Exec(ctx, "INSERT INTO "+d.Table(l.Names.Approvals())+" VALUES ("+d.Text(sync)+", "+d.Text(kind)+", "+d.Text(fingerprint)+", "+d.Time(now)+")")
+	if err != nil {
+		return fmt.Errorf("storing the approval: %w", err)
+	}
+	return nil
+}
+
+// Approved lists what was granted to a sync, as kind=fingerprint.
+func (l *Ledger) Approved(ctx context.Context, sync string) (map[string]bool, error) {
+	d := l.W.Dialect()
+	there, err := l.W.Exists(ctx, l.Names.Approvals())
+	if err != nil || !there {
+		return nil, err
+	}
+	rows, err := l.W.Query(ctx, "SELECT kind || '=' || fingerprint FROM "+d.Table(l.Names.Approvals())+" WHERE sync = "+d.Text(sync))
+	if err != nil {
+		return nil, fmt.Errorf("reading approvals: %w", err)
+	}
+	defer rows.Close()
+	out := map[string]bool{}
+	for rows.Next() {
+		v, err := rows.Values()
+		if err != nil {
+			return nil, err
+		}
+		if s, ok := v[0].(string); ok {
+			out[s] = true
+		}
+	}
+	return out, rows.Err()
+}
+
+// Window is what a rolling guard needs: the snapshot's rows when the window began, and what was removed in it.
+type Window struct {
+	Rows    int64 // 0 = no run in the window
+	Removed int64
+}
+
+// Window reads the runs of a sync since a time.
+func (l *Ledger) Window(ctx context.Context, sync string, since time.Time) (Window, error) {
+	d := l.W.Dialect()
+	there, err := l.W.Exists(ctx, l.Names.Runs())
+	if err != nil || !there {
+		return Window{}, err
+	}
+	rows, err := l.W.Query(ctx, fmt.Sprintf("SELECT coalesce(arg_min(snapshot_rows, started_at), 0), CAST(coalesce(sum(removed), 0) AS BIGINT) FROM %s WHERE sync = %s AND started_at >= %s AND finished_at IS NOT NULL AND snapshot_rows IS NOT NULL",
+		d.Table(l.Names.Runs()), d.Text(sync), d.Time(since)))
+	if err != nil {
+		return Window{}, fmt.Errorf("reading the runs of the guard's window: %w", err)
+	}
+	defer rows.Close()
+	var out Window
+	if rows.Next() {
+		v, err := rows.Values()
+		if err != nil {
+			return Window{}, err
+		}
+		out.Rows, _ = v[0].(int64)
+		out.Removed, _ = v[1].(int64)
+	}
+	return out, rows.Err()
+}

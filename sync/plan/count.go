@@ -1,0 +1,175 @@
+package plan
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/internal/diag"
+)
+
+// check is what the counting statement finds beside the groups.
+type check struct {
+	collisions int64 // rows joined by hash whose keys differ, or planned rows of different keys with one hash
+	doubled    int64 // planned rows of the model that share their key with another
+	adds, left int64 // rows without a partner on the other side
+}
+
+// count reads the plan's groups and the two row counts in one statement.
+func (c *Changes) count(ctx context.Context, w Querier, o Options) (check, error) {
+	l := c.Layout
+	d := l.Dialect
+	snapshot := "0"
+	if o.Standing.Exists {
+		snapshot = "(SELECT count(*) FROM " + d.Table(l.Names.Snapshot(l.Sync.Name)) + ")"
+	}
+	table := d.Table(l.Plan)
+	query := fmt.Sprintf(`SELECT operation, state, coalesce(reason, ''), operation = 'update' AND acknowledged AND was_uncertain IS NULL AS known, was_uncertain IS NOT NULL AS unc, from_model, coalesce(matched, false) AS matched, count(*) AS n FROM %s GROUP BY ALL
+UNION ALL SELECT '#', '', '', false, false, false, false, %s
+UNION ALL SELECT '#s', '', '', false, false, false, false, %s
+UNION ALL SELECT '#h', '', '', false, false, false, false, (SELECT %s FROM %s)
+UNION ALL SELECT '#d', '', '', false, false, false, false, (SELECT count(*) - count(DISTINCT key_hash) FROM %[1]s WHERE dest_key IS NOT NULL AND coalesce(reason, '') <> 'duplicate_key')
+UNION ALL SELECT '#o', '', '', false, false, false, false, (SELECT count(*) FROM %[1]s WHERE changed = '%[6]s')
+UNION ALL SELECT '#c', '', '', false, false, false, false, (SELECT count(*) FROM %[1]s WHERE state = 'collided')`,
+		table, c.modelRows(o), snapshot, d.Highest(), table, owedMark)
+	rows, err := w.Query(ctx, query)
+	if err != nil {
+		return check{}, err
+	}
+	defer rows.Close()
+	var found check
+	for rows.Next() {
+		v, err := rows.Values()
+		if err != nil {
+			return check{}, err
+		}
+		n, _ := v[7].(int64)
+		switch op, _ := v[0].(string); op {
+		case "#":
+			c.Rows += n
+		case "#s":
+			c.Snapshot = n
+		case "#o":
+			c.Rows += n
+		case "#h":
+			c.Highest = n
+		case "#d":
+			found.doubled = n
+		case "#c":
+			found.collisions = n
+		default:
+			g := Group{Operation: destination.Operation(op), Rows: n}
+			g.State, _ = v[1].(string)
+			g.Reason, _ = v[2].(string)
+			g.Known, _ = v[3].(bool)
+			g.Uncertain, _ = v[4].(bool)
+			g.FromModel, _ = v[5].(bool)
+			g.Matched, _ = v[6].(bool)
+			c.Groups = append(c.Groups, g)
+		}
+	}
+	return found, rows.Err()
+}
+
+// owedMark stands in the column changed of an insert that is owed although its row left the model.
+const owedMark = "owed"
+
+// modelRows counts the sync's rows on their own; of a backfill those it picks, in insert mode also those owed that left.
+func (c *Changes) modelRows(o Options) string {
+	l := c.Layout
+	if o.Backfill == nil {
+		return "(SELECT count(*) FROM (" + l.Sync.Input + ") src)"
+	}
+	count := "(SELECT count(*) FROM (SELECT " + l.picked(o.Backfill) + " AS picked FROM (" + l.Sync.Input + ") src) k WHERE k.picked)"
+	if l.Sync.Mode == destination.Insert && !o.Backfill.Resend { // rows that were sent are none of its business
+		count = "(SELECT count(*) FROM " + l.Dialect.Table(l.Plan) + " WHERE from_model)"
+	}
+	return count
+}
+
+// duplicates stops a run whose rows do not have a key of their own. With M rows in the model and S in the snapshot no key is
+// doubled among the matched ones exactly when M − adds = S − those that left; the planned ones were grouped by the counting
+// statement. Only when one of the two fails is the model searched, for the numbers to show.
+func (c *Changes) duplicates(ctx context.Context, w Querier, found check, o Options) error {
+	l := c.Layout
+	suspicious := found.doubled > 0
+	if !l.dedupes() && l.Sync.Mode != destination.Insert && o.Backfill == nil {
+		adds := c.Count(func(g Group) bool { return g.FromModel && !g.Matched })
+		left := c.Count(func(g Group) bool { return !g.FromModel })
+		suspicious = suspicious || c.Rows-adds != c.Snapshot-left
+	}
+	if !suspicious {
+		return nil
+	}
+	keys, rows, err := l.search(ctx, w)
+	if err != nil || keys == 0 {
+		if err == nil && found.doubled > 0 {
+			return errCollision
+		}
+		return err
+	}
+	what := "destination key " + keyNames(l.SentKeys())
+	if l.Sync.Mode == destination.Insert {
+		what = "event id " + strings.Join(l.Sync.EventID, ", ")
+	}
+	e := diag.At(l.Sync.Config.At("key"), "sync.duplicate_key", "%s: the %s is not unique: %d keys stand in %d rows; nothing was sent",
+		l.Sync.Name, what, keys, rows)
+	if l.Sync.Mode == destination.Insert {
+		return e.WithHint("every row needs an event id of its own: set event.id, or correct the model's primary_key")
+	}
+	return e.WithHint("correct the model, or say on_duplicate_key: reject or {keep: first, order_by: …}")
+}
+
+func keyNames(columns []Column) string {
+	names := make([]string, len(columns))
+	for i, c := range columns {
+		names[i] = c.Name
+	}
+	return strings.Join(names, ", ")
+}
+
+// search counts the keys that stand in several rows of the model, and those rows.
+func (l *Layout) search(ctx context.Context, w Querier) (keys, rows int64, err error) {
+	query := "SELECT count(*), CAST(coalesce(sum(n), 0) AS BIGINT) FROM (SELECT dest_key, count(*) AS n FROM (" + l.mapped(nil) +
+		") m WHERE dest_key IS NOT NULL GROUP BY dest_key HAVING count(*) > 1) g"
+	found, err := w.Query(ctx, query)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer found.Close()
+	if found.Next() {
+		v, err := found.Values()
+		if err != nil {
+			return 0, 0, err
+		}
+		keys, _ = v[0].(int64)
+		rows, _ = v[1].(int64)
+	}
+	return keys, rows, found.Err()
+}
+
+// rekey joins a row that came and a row that left into one change of key, where the same primary key had them and the record
+// is known by its id (DESIGN §5). That no row claims the old key and no record the new one is given: neither met a partner.
+func (c *Changes) rekey(ctx context.Context, w Querier, o Options, found check) error {
+	l := c.Layout
+	came := c.Count(func(g Group) bool { return g.Operation == destination.OpAdd && g.State == Send })
+	left := c.Count(func(g Group) bool { return !g.FromModel })
+	if came == 0 || left == 0 || o.Backfill != nil {
+		return nil
+	}
+	t := l.Dialect.Table(l.Plan)
+	pairs := fmt.Sprintf(`(SELECT a.primary_key, a.key_hash AS new_hash, g.key_hash AS old_hash, g.dest_key AS old_dest_key, g.remote_id, g.origin FROM
+(SELECT primary_key, min(key_hash) AS key_hash FROM %[1]s WHERE operation = 'add' AND state = 'send' GROUP BY primary_key HAVING count(*) = 1) a
+JOIN (SELECT primary_key, min(key_hash) AS key_hash, min(dest_key) AS dest_key, min(remote_id) AS remote_id, min(origin) AS origin FROM %[1]s WHERE NOT from_model AND remote_id IS NOT NULL GROUP BY primary_key HAVING count(*) = 1) g
+ON a.primary_key = g.primary_key)`, t)
+	err := w.Atomic(ctx,
+		fmt.Sprintf("UPDATE %s AS p SET operation = 'rekey', old_dest_key = r.old_dest_key, remote_id = r.remote_id, origin = r.origin, matched = true, first_failed_at = NULL FROM %s r WHERE p.key_hash = r.new_hash AND p.operation = 'add'", t, pairs),
+		fmt.Sprintf("DELETE FROM %s WHERE NOT from_model AND dest_key IN (SELECT old_dest_key FROM %[1]s WHERE operation = 'rekey')", t))
+	if err != nil {
+		return err
+	}
+	c.Groups, c.Rows = nil, 0
+	_, err = c.count(ctx, w, o)
+	return err
+}

@@ -1,0 +1,374 @@
+// Package plan computes, in the warehouse, what a run has to do: the difference between a sync's rows and its snapshot.
+//
+// It is the step between build and guard. One statement reads the model once, joins it with the snapshot by destination
+// identity, compares hashes, and writes the changed rows alone, with all values to send, into plan_<sync> (I2, DESIGN §4, §5).
+// Counts come from that table; no row enters the process here but a sample. Sums of I7 start here.
+package plan
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/internal/diag"
+)
+
+// Forget is the operation of a row that left where nothing is to be removed: its snapshot row goes, nothing is sent.
+const Forget destination.Operation = "forget"
+
+// The states of a planned row.
+const (
+	Send     = "send"
+	Deferred = "deferred" // waits for its retry
+	Parked   = "parked"
+	Held     = "held"
+	Skipped  = "skipped"
+	Rejected = "rejected" // cannot be sent: no key, a key that others have
+)
+
+// Options are what one run asks of its plan.
+type Options struct {
+	Now      time.Time // of the process; uncertain rows and retries are judged by it
+	AsOf     time.Time // of the run: event.max_age
+	Standing Standing
+	HasRetry bool     // the retry table is there
+	Pending  []string // columns of pending_<sync>, insert mode; nil = no such table
+	Backfill *Backfill
+	ViaReady bool // the snapshot of the sync named in via is there
+	// Others are the snapshots of other syncs on the same destination and object: a delete looks into them first.
+	Others []warehouse.Table
+	exact  bool
+}
+
+// Backfill sends rows again whatever the difference says.
+type Backfill struct {
+	Where   string // SQL over the sync's rows; "" = all
+	Limit   int64  // 0 = none
+	Except  string // a run whose delivered rows are left out: --resume
+	Resend  bool   // insert mode: also what was sent
+	Removes bool   // --full in mirror mode: also what left
+}
+
+// Changes is a computed plan. It stands in Layout.Plan until the run closes.
+type Changes struct {
+	Layout   *Layout
+	Rows     int64 // of the model, counted on their own
+	Snapshot int64 // rows of the snapshot
+	Groups   []Group
+	Highest  int64 // for Dialect.Slice
+	backfill bool
+}
+
+// Group counts planned rows that share what the guards and the report look at.
+type Group struct {
+	Operation destination.Operation
+	State     string
+	Reason    string
+	Known     bool // a difference from an acknowledged value: counts for max_changes
+	Uncertain bool // sent before and never answered
+	FromModel bool // a row of the model (or an owed insert), as against one that left
+	Matched   bool // has a row in the snapshot
+	Rows      int64
+}
+
+// Count sums the groups that pass.
+func (c *Changes) Count(pass func(Group) bool) int64 {
+	var n int64
+	for _, g := range c.Groups {
+		if pass(g) {
+			n += g.Rows
+		}
+	}
+	return n
+}
+
+// Unchanged is the rows of the snapshot that the plan does not touch: counted from the snapshot's side, so that the sum of I7,
+// whose other side counts the model, is a check and not a definition.
+//
+// In insert mode the snapshot also remembers rows that left, so there it is the model's rows less the planned ones; a backfill
+// looks at no others than those it sends.
+func (c *Changes) Unchanged() int64 {
+	switch {
+	case c.backfill:
+		return 0
+	case c.Layout.Sync.Mode == destination.Insert:
+		return c.Rows - c.Count(func(g Group) bool { return g.FromModel })
+	}
+	return c.Snapshot - c.Count(func(g Group) bool { return g.Matched })
+}
+
+// Diff computes the plan. Duplicate keys are an error before anything is sent, with their numbers (DESIGN §13).
+func Diff(ctx context.Context, w Querier, l *Layout, o Options) (*Changes, error) {
+	c, collided, err := diff(ctx, w, l, o)
+	if err == nil && collided {
+		return nil, errCollision
+	}
+	return c, err
+}
+
+var errCollision = &diag.Error{Kind: diag.Failed, Code: "plan.collision", Msg: "two destination keys have the same hash"}
+
+// IsCollision tells whether Diff failed because two keys share a hash: the caller takes another Salt and plans again.
+func IsCollision(err error) bool { return err == errCollision } //nolint:errorlint // the very value is returned unwrapped
+
+func diff(ctx context.Context, w Querier, l *Layout, o Options) (c *Changes, collided bool, err error) {
+	if _, err := w.Exec(ctx, l.Dialect.CreateTableAs(l.Plan, l.diffSQL(o))); err != nil {
+		return nil, false, fmt.Errorf("planning %s: %w", l.Sync.Name, err)
+	}
+	c = &Changes{Layout: l, backfill: o.Backfill != nil}
+	check, err := c.count(ctx, w, o)
+	if err != nil {
+		return nil, false, fmt.Errorf("counting the plan of %s: %w", l.Sync.Name, err)
+	}
+	if check.collisions > 0 {
+		return nil, true, nil
+	}
+	if err := c.duplicates(ctx, w, check, o); err != nil {
+		return nil, false, err
+	}
+	if l.Sync.Object.Rekey && l.Sync.Mode != destination.Insert && l.Sync.Mode != destination.Update {
+		if err := c.rekey(ctx, w, o, check); err != nil {
+			return nil, false, fmt.Errorf("looking for changed keys of %s: %w", l.Sync.Name, err)
+		}
+	}
+	return c, false, nil
+}
+
+// diffSQL is the one statement. n: the rows as they are sent, with their hash. j: those that differ from the snapshot, joined
+// narrowly. s: the snapshot's wide rows of those alone. The outer query says what each row is.
+func (l *Layout) diffSQL(o Options) string {
+	if l.Sync.Mode == destination.Insert {
+		return l.insertSQL(o)
+	}
+	snapshot := l.snapshotFrom(o.Standing, o.Now)
+	join := "dest_key"
+	n := "SELECT m.*, " + l.rowHash("m") + " AS hash"
+	if !l.IntKey() {
+		join = "key_hash"
+		n += ", " + l.keyHash("m.dest_key") + " AS key_hash"
+	}
+	n += " FROM (" + l.mapped(&o) + ") m"
+	nKey := "n." + join
+	if !l.IntKey() { // a NULL key has a hash, and must meet nothing
+		nKey = "CASE WHEN n.dest_key IS NOT NULL THEN n.key_hash END"
+	}
+	pass := "n.hash IS DISTINCT FROM s.hash"
+	from := "n"
+	if l.dedupes() {
+		from = "(SELECT * FROM n WHERE rn = 1 OR dest_key IS NULL) n"
+		pass += " OR n.dup > 1"
+	}
+	if o.Backfill != nil {
+		pass = "n.picked"
+		if o.Backfill.Removes {
+			pass += " OR n.hash IS NULL"
+		}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "WITH n AS (%s),\nj AS MATERIALIZED (SELECT n.*, s.%s AS sk FROM %s FULL OUTER JOIN (SELECT %[2]s, hash FROM %[4]s) s ON %[5]s = s.%[2]s WHERE %[6]s)",
+		n, join, from, snapshot, nKey, pass)
+	fmt.Fprintf(&b, ",\nc AS (SELECT %s FROM j LEFT JOIN %s s ON j.sk = s.%s%s%s)", l.changeColumns(o), snapshot, join, l.retryJoin(o), l.viaJoin(o))
+	b.WriteString("\nSELECT " + l.planColumns("c") + " FROM (" + l.judged(o) + ") c")
+	if l.special() && o.Backfill == nil { // an update without an effective change is not planned
+		b.WriteString(" WHERE NOT (c.operation = 'update' AND c.state = 'send' AND c.was_uncertain IS NULL AND c.acknowledged AND strpos(c.changed, '1') = 0)")
+	}
+	if l.dedupes() {
+		b.WriteString("\nUNION ALL BY NAME\n" + l.duplicateRows())
+	}
+	return b.String()
+}
+
+// planColumns are the columns of plan_<sync>, in order.
+func (l *Layout) planColumns(alias string) string {
+	var cols []string
+	for _, c := range l.columns() {
+		cols = append(cols, alias+"."+l.Dialect.Quote(c.Column))
+	}
+	for _, c := range tailColumns {
+		cols = append(cols, alias+"."+c)
+	}
+	return strings.Join(cols, ", ")
+}
+
+var tailColumns = []string{"key_hash", "hash", "operation", "state", "reason", "changed", "remote_id", "origin", "acknowledged",
+	"was_uncertain", "from_model", "matched", "attempts", "first_failed_at", "old_dest_key"}
+
+// changeColumns joins both sides of a change into one row: new values as they take effect, or those acknowledged for a row that left.
+func (l *Layout) changeColumns(o Options) string {
+	d := l.Dialect
+	left := "j.hash IS NULL" // only the snapshot has the row
+	var cols []string
+	both := func(c Column) {
+		q := d.Quote(c.Column)
+		cols = append(cols, "CASE WHEN "+left+" THEN s."+q+" ELSE j."+q+" END AS "+q)
+	}
+	both(l.PrimaryKey)
+	both(l.DestKey)
+	for _, c := range l.Keys {
+		both(c)
+	}
+	mask := make([]string, 0, len(l.Fields))
+	hashed := []string{"CASE WHEN " + left + " THEN s.dest_key ELSE j.dest_key END"}
+	for i, c := range l.Fields {
+		q := d.Quote(c.Column)
+		value := "CASE WHEN " + left + " THEN s." + q + " ELSE " + l.effective(i) + " END"
+		cols = append(cols, value+" AS "+q)
+		if l.hashed(i) {
+			hashed = append(hashed, l.comparable("("+value+")", c))
+		}
+		mask = append(mask, "CASE WHEN "+l.comparable(l.effective(i), c)+" IS DISTINCT FROM "+l.comparable("s."+q, c)+" THEN '1' ELSE '0' END")
+	}
+	if len(mask) == 0 {
+		mask = append(mask, "''")
+	}
+	hash := "j.hash"
+	if l.special() {
+		hash = "CASE WHEN " + left + " THEN NULL ELSE " + d.Hash(hashed...) + " END"
+	}
+	keyHash := l.keyHash("coalesce(j.dest_key, s.dest_key)")
+	if !l.IntKey() {
+		keyHash = "coalesce(j.key_hash, s.key_hash)"
+	}
+	cols = append(cols, keyHash+" AS key_hash", hash+" AS hash", "s.hash AS s_hash",
+		"CASE WHEN "+left+" THEN "+d.Text(string(l.leaves()))+" WHEN j.sk IS NOT NULL THEN 'update' ELSE 'add' END AS operation",
+		"j.dest_key IS NULL AND NOT ("+left+") AS null_key", left+" AS gone", "j.sk IS NOT NULL AS matched",
+		"CASE WHEN "+left+" OR j.sk IS NULL THEN NULL ELSE "+strings.Join(mask, " || ")+" END AS changed",
+		"s.origin", "s.uncertain_until AS was_uncertain", "coalesce(s.hash >= 0, false) AS acknowledged",
+		"j.sk IS NOT NULL AND NOT ("+left+") AND j.dest_key <> s.dest_key AS collided")
+	if l.dedupes() {
+		cols = append(cols, "coalesce(j.dup, 1) AS dup")
+	} else {
+		cols = append(cols, "1 AS dup")
+	}
+	return strings.Join(append(cols, l.remoteColumn(o), l.retryColumns(o)), ", ")
+}
+
+func (l *Layout) remoteColumn(o Options) string {
+	if l.Sync.Via != "" && o.ViaReady {
+		return "coalesce(s.remote_id, v.remote_id) AS remote_id"
+	}
+	return "s.remote_id"
+}
+
+func (l *Layout) viaJoin(o Options) string {
+	if l.Sync.Via == "" || !o.ViaReady {
+		return ""
+	}
+	d := l.Dialect
+	return fmt.Sprintf(" LEFT JOIN %s v ON %s = %s AND v.remote_id IS NOT NULL", d.Table(l.Names.Snapshot(l.Sync.Via)),
+		d.Cast("v.dest_key", warehouse.Text), d.Cast("coalesce(j.dest_key, s.dest_key)", warehouse.Text))
+}
+
+func (l *Layout) retryJoin(o Options) string {
+	if !o.HasRetry {
+		return ""
+	}
+	keyHash := l.keyHash("coalesce(j.dest_key, s.dest_key)")
+	if !l.IntKey() {
+		keyHash = "coalesce(j.key_hash, s.key_hash)"
+	}
+	return " LEFT JOIN " + l.Dialect.Table(l.Names.Retry(l.Sync.Name)) + " r ON r.key_hash = " + keyHash
+}
+
+func (l *Layout) retryColumns(o Options) string {
+	if !o.HasRetry {
+		return "CAST(NULL AS " + l.Dialect.HashType() + ") AS r_hash, NULL AS r_operation, CAST(NULL AS VARCHAR) AS r_reason, CAST(NULL AS BIGINT) AS attempts, " +
+			"CAST(NULL AS TIMESTAMP) AS first_failed_at, CAST(NULL AS TIMESTAMP) AS next_attempt_at, false AS parked"
+	}
+	return "r.row_hash AS r_hash, r.operation AS r_operation, r.reason AS r_reason, r.attempts, r.first_at AS first_failed_at, r.next_attempt_at, r.parked"
+}
+
+// judged says what becomes of each joined row.
+func (l *Layout) judged(o Options) string {
+	d := l.Dialect
+	// A rejected row waits only while it is the same row (DESIGN §6.7); an uncertain one never waits.
+	waits := "c.was_uncertain IS NULL AND c.r_operation = c.operation AND coalesce(c.r_hash, -3) = coalesce(c.hash, -3)"
+	due := "c.next_attempt_at > " + d.Time(o.Now)
+	var v verdicts
+	if l.Sync.Mode != destination.Insert {
+		v.when("c.collided", "collided", "collision") // two keys, one hash: the plan is made again with another salt
+	}
+	if l.Sync.Config.NullKey == "skip" {
+		v.when("c.null_key", Skipped, "null_key")
+	} else {
+		v.when("c.null_key", Rejected, "null_key")
+	}
+	if l.dedupes() && l.Sync.Config.OnDuplicateKey.Act == "reject" {
+		v.when("c.dup > 1 AND NOT c.gone", Rejected, "duplicate_key")
+	}
+	if l.maxAge() {
+		v.when("c.event_at < "+d.Time(o.AsOf.Add(-l.Sync.Config.Event.MaxAge.Duration)), Skipped, "too_old")
+	}
+	if l.Sync.Mode == destination.Insert && l.Sync.Config.OnExpired == "drop" {
+		v.when("c.expired", Skipped, "expired")
+	}
+	if l.leaves() == destination.OpRemove {
+		for _, h := range l.heldRemoves(o) {
+			v.when("c.gone AND "+h[0], h[1], h[2])
+		}
+	}
+	if o.Backfill == nil {
+		v.when(waits+" AND c.parked", Parked, "parked")
+		v.when(waits+" AND c.r_reason = 'not_found' AND "+due, Skipped, "not_found")
+		v.when(waits+" AND "+due, Deferred, "retry")
+	}
+	// Another row under the same key starts its attempts anew.
+	same := "CASE WHEN " + waits + " THEN c."
+	return fmt.Sprintf("SELECT c.* REPLACE ("+same+"attempts END AS attempts, "+same+"first_failed_at END AS first_failed_at), CASE%s ELSE 'send' END AS state, CASE%s END AS reason, NOT c.gone AS from_model, CAST(NULL AS %s) AS old_dest_key FROM c",
+		v.state.String(), v.reason.String(), l.DestKey.Type)
+}
+
+// verdicts builds the two CASE expressions of state and reason from one list of rules.
+type verdicts struct{ state, reason strings.Builder }
+
+func (v *verdicts) when(condition, state, reason string) {
+	fmt.Fprintf(&v.state, " WHEN %s THEN '%s'", condition, state)
+	fmt.Fprintf(&v.reason, " WHEN %s THEN '%s'", condition, reason)
+}
+
+// leaves is what is planned for a row that the model does not have any more.
+func (l *Layout) leaves() destination.Operation {
+	if l.Sync.Mode == destination.Mirror {
+		return destination.OpRemove
+	}
+	return Forget
+}
+
+// heldRemoves are the removes that are not sent, with the reason: on_remove: ignore, records that Dray did not create, records
+// that another sync delivers too (DESIGN §5, Origin).
+func (l *Layout) heldRemoves(o Options) [][3]string {
+	var out [][3]string
+	act := l.Sync.OnRemove
+	if act.Act == "ignore" {
+		return [][3]string{{"true", Skipped, "ignored_on_remove"}}
+	}
+	if act.Act == "delete" && !act.Matched && !l.Sync.Spec.OwnsObjects && !l.Sync.Object.Membership {
+		out = append(out, [3]string{"c.origin IS DISTINCT FROM 'created'", Held, "not_ours"})
+	}
+	if act.Act == "delete" && !l.Sync.Object.Membership {
+		d := l.Dialect
+		for _, t := range o.Others {
+			out = append(out, [3]string{"EXISTS (SELECT 1 FROM " + d.Table(t) + " x WHERE " + d.Cast("x.dest_key", warehouse.Text) + " = " +
+				d.Cast("c.dest_key", warehouse.Text) + ")", Held, "other_sync"})
+		}
+	}
+	return out
+}
+
+// duplicateRows are the rows that on_duplicate_key leaves out beside the first of their key.
+func (l *Layout) duplicateRows() string {
+	d := l.Dialect
+	st, why := Skipped, "duplicate_key"
+	if l.Sync.Config.OnDuplicateKey.Act == "reject" {
+		st = Rejected
+	}
+	var cols []string
+	for _, c := range l.columns() {
+		cols = append(cols, "n."+d.Quote(c.Column))
+	}
+	return fmt.Sprintf("SELECT %s, %s AS key_hash, n.hash, 'add' AS operation, '%s' AS state, '%s' AS reason, false AS acknowledged, true AS from_model, false AS matched FROM n WHERE n.rn > 1 AND n.dest_key IS NOT NULL",
+		strings.Join(cols, ", "), l.keyHash("n.dest_key"), st, why)
+}

@@ -1,0 +1,108 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dray-dev/dray/connectors/warehouse"
+)
+
+// insertSQL plans insert mode: rows whose event id was never acknowledged, and inserts still owed although they left the model.
+// The event id itself is compared, not its hash alone: a collision would lose a row here.
+func (l *Layout) insertSQL(o Options) string {
+	d := l.Dialect
+	snapshot := l.snapshotFrom(o.Standing, o.Now)
+	on := func(a, b string) string {
+		if l.IntKey() {
+			return a + ".dest_key = " + b + ".dest_key"
+		}
+		return a + ".key_hash = " + b + ".key_hash AND " + a + ".dest_key = " + b + ".dest_key"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "WITH n AS (SELECT m.*, %s AS hash, %s AS key_hash FROM (%s) m)", l.rowHash("m"), l.keyHash("m.dest_key"), l.mapped(&o))
+	never := "s.dest_key IS NULL"
+	if o.Backfill != nil {
+		never = "n.picked AND " + never
+		if o.Backfill.Resend {
+			never = "n.picked"
+		}
+	}
+	owed, owedJoin := "CAST(NULL AS TIMESTAMP)", ""
+	if o.Pending != nil {
+		owed, owedJoin = "p.uncertain_until", " LEFT JOIN "+d.Table(l.Names.Pending(l.Sync.Name))+" p ON "+on("p", "n")
+	}
+	fmt.Fprintf(&b, ",\na AS (SELECT %s, n.key_hash, n.hash, %s AS event_at, %s AS was_uncertain, false AS expired, s.dest_key IS NOT NULL AS matched FROM n LEFT JOIN %s s ON %s%s WHERE %s)",
+		l.list("n"), l.eventAt("n"), owed, snapshot, on("s", "n"), owedJoin, never)
+	if o.Pending != nil && o.Backfill == nil {
+		fmt.Fprintf(&b, ",\nb AS (SELECT %s, p.key_hash, %s AS hash, %s AS event_at, p.uncertain_until AS was_uncertain, true AS expired, false AS matched FROM (SELECT %s, key_hash, uncertain_until FROM %s) p LEFT JOIN n ON %s WHERE n.dest_key IS NULL)",
+			l.list("p"), l.rowHash("p"), d.Cast("NULL", warehouse.Timestamp), l.pendingColumns(o.Pending), d.Table(l.Names.Pending(l.Sync.Name)), on("p", "n"))
+	}
+	changes := "SELECT * FROM a"
+	if o.Pending != nil && o.Backfill == nil {
+		changes += " UNION ALL SELECT * FROM b"
+	}
+	fmt.Fprintf(&b, ",\nj AS (%s),\nc AS (SELECT j.*, 'add' AS operation, %s AS null_key, false AS gone, 1 AS dup, CASE WHEN j.expired THEN 'owed' END AS changed, CAST(NULL AS VARCHAR) AS remote_id, CAST(NULL AS VARCHAR) AS origin, false AS acknowledged, %s FROM j%s)",
+		changes, l.nullKey("j"), l.retryColumns(o), l.insertRetryJoin(o))
+	fmt.Fprintf(&b, "\nSELECT %s FROM (%s) c", l.planColumns("c"), l.judged(o))
+	if forget := l.forgotten(o, snapshot, on("n", "s")); forget != "" && o.Backfill == nil {
+		b.WriteString("\nUNION ALL BY NAME\n" + forget)
+	}
+	return b.String()
+}
+
+func (l *Layout) list(alias string) string {
+	var cols []string
+	for _, c := range l.columns() {
+		cols = append(cols, alias+"."+l.Dialect.Quote(c.Column))
+	}
+	return strings.Join(cols, ", ")
+}
+
+func (l *Layout) eventAt(alias string) string {
+	if l.maxAge() {
+		return alias + ".event_at"
+	}
+	return l.Dialect.Cast("NULL", warehouse.Timestamp)
+}
+
+// nullKey: an insert needs its event id, and one column of its key at least.
+func (l *Layout) nullKey(alias string) string {
+	none := make([]string, 0, len(l.Keys))
+	for _, k := range l.Keys {
+		none = append(none, alias+"."+k.Column+" IS NULL")
+	}
+	return "(" + alias + ".dest_key IS NULL OR (" + strings.Join(none, " AND ") + "))"
+}
+
+func (l *Layout) insertRetryJoin(o Options) string {
+	if !o.HasRetry {
+		return ""
+	}
+	return " LEFT JOIN " + l.Dialect.Table(l.Names.Retry(l.Sync.Name)) + " r ON r.key_hash = j.key_hash"
+}
+
+// pendingColumns reads the payload of owed inserts; a field that was mapped after a row became owed is NULL in it.
+func (l *Layout) pendingColumns(have []string) string {
+	var cols []string
+	for _, c := range l.columns() {
+		q := l.Dialect.Quote(c.Column)
+		if slices.Contains(have, c.Column) {
+			cols = append(cols, l.Dialect.TryCast(q, c.Type)+" AS "+q)
+		} else {
+			cols = append(cols, "CAST(NULL AS "+c.Type+") AS "+q)
+		}
+	}
+	return strings.Join(cols, ", ")
+}
+
+// forgotten are remembered keys that left the model and are older than `remember`.
+func (l *Layout) forgotten(o Options, snapshot, on string) string {
+	keep := l.Sync.Remember
+	if keep == 0 {
+		return ""
+	}
+	d := l.Dialect
+	return fmt.Sprintf("SELECT s.primary_key, s.dest_key, s.key_hash, '%s' AS operation, 'send' AS state, false AS acknowledged, false AS from_model, true AS matched FROM %s s LEFT JOIN n ON %s WHERE n.dest_key IS NULL AND s.acknowledged_at < %s",
+		Forget, snapshot, on, d.Time(o.Now.Add(-keep)))
+}

@@ -1,0 +1,245 @@
+package plan
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/connectors/warehouse"
+)
+
+// Standing is what is known of a snapshot before the plan: the meta row's part of it.
+type Standing struct {
+	Exists         bool
+	Columns        []Column // fields as the snapshot has them
+	PrimaryKey     Column
+	DestKey        Column
+	Keys           []Column
+	HashVersion    string
+	KeySalt        int64
+	UncertainUntil time.Time // not zero: every row is to be treated as uncertain
+}
+
+// keepDropped is how long the column of a field that is mapped no more is kept.
+const keepDropped = 30 * 24 * time.Hour
+
+// Carried tells whether the snapshot must be carried over to the layout: fields or types changed, or the hash.
+func (l *Layout) Carried(st Standing) bool {
+	if !st.Exists {
+		return false
+	}
+	return st.HashVersion != l.HashVersion() || st.DestKey.Type != l.DestKey.Type || st.PrimaryKey.Type != l.PrimaryKey.Type ||
+		(l.Sync.Mode != destination.Insert && (!sameColumns(st.Keys, l.Keys) || !sameFields(st.Columns, l.Fields))) || !st.UncertainUntil.IsZero() || st.KeySalt != l.Salt
+}
+
+func sameColumns(a, b []Column) bool {
+	return slices.EqualFunc(a, b, func(x, y Column) bool { return x.Column == y.Column && x.Type == y.Type })
+}
+
+func sameFields(have, want []Column) bool {
+	for _, w := range want {
+		if !slices.ContainsFunc(have, func(h Column) bool { return h.Column == w.Column && h.Type == w.Type && h.Gone == "" }) {
+			return false
+		}
+	}
+	return true
+}
+
+// snapshotColumns are the engine's own columns behind the data.
+func (l *Layout) snapshotTail() [][2]string {
+	d := l.Dialect
+	text, ts := d.Type(warehouse.Text), d.Type(warehouse.Timestamp)
+	return [][2]string{{"key_hash", d.HashType()}, {"hash", d.HashType()}, {"remote_id", text}, {"origin", text},
+		{"acknowledged_at", ts}, {"uncertain_until", ts}}
+}
+
+// Kept are the data columns a snapshot holds: in insert mode the event id alone.
+func (l *Layout) Kept() []Column {
+	if l.Sync.Mode == destination.Insert {
+		return []Column{l.PrimaryKey, l.DestKey}
+	}
+	return l.columns()
+}
+
+func (l *Layout) snapshotHash(alias string) string {
+	if l.Sync.Mode == destination.Insert {
+		return "0"
+	}
+	return l.rowHash(alias)
+}
+
+// emptySnapshot is a query of no rows with the snapshot's columns.
+func (l *Layout) emptySnapshot() string {
+	d := l.Dialect
+	var cols []string
+	for _, c := range l.Kept() {
+		cols = append(cols, "CAST(NULL AS "+c.Type+") AS "+d.Quote(c.Column))
+	}
+	for _, c := range l.snapshotTail() {
+		cols = append(cols, "CAST(NULL AS "+c[1]+") AS "+c[0])
+	}
+	return "SELECT " + strings.Join(cols, ", ") + " WHERE false"
+}
+
+// carriedSnapshot is the snapshot with its stored values cast to the layout's types and hashed again. Nothing is sent for it: a
+// row differs afterwards only where its values do. Dropped fields are kept for keepDropped.
+func (l *Layout) carriedSnapshot(st Standing, now time.Time) string {
+	d := l.Dialect
+	var inner, failed []string
+	cast := func(c Column, have []Column) {
+		q := d.Quote(c.Column)
+		i := slices.IndexFunc(have, func(h Column) bool { return h.Column == c.Column })
+		switch {
+		case i < 0:
+			inner = append(inner, "CAST(NULL AS "+c.Type+") AS "+q)
+		case have[i].Type == c.Type:
+			inner = append(inner, "o."+q)
+		default:
+			tried := d.TryCast("o."+q, c.Type)
+			inner = append(inner, tried+" AS "+q)
+			failed = append(failed, "(o."+q+" IS NOT NULL AND "+tried+" IS NULL)")
+		}
+	}
+	cast(l.PrimaryKey, []Column{st.PrimaryKey})
+	cast(l.DestKey, []Column{st.DestKey})
+	if l.Sync.Mode != destination.Insert {
+		for _, c := range l.Keys {
+			cast(c, st.Keys)
+		}
+		for _, c := range l.Fields {
+			cast(c, st.Columns)
+		}
+	}
+	for _, c := range l.kept(st, now) {
+		inner = append(inner, "o."+d.Quote(c.Column))
+	}
+	failedAny := "false"
+	if len(failed) > 0 {
+		failedAny = strings.Join(failed, " OR ")
+	}
+	until := "o.uncertain_until"
+	hash := fmt.Sprintf("CASE WHEN o.hash = %d THEN o.hash WHEN %s THEN %d END", HashUncertain, failedAny, hashCastFailed)
+	if !st.UncertainUntil.IsZero() {
+		hash, until = fmt.Sprint(HashUncertain), "coalesce(o.uncertain_until, "+d.Time(st.UncertainUntil)+")"
+	}
+	var outer []string
+	for _, c := range append(l.Kept(), l.kept(st, now)...) {
+		outer = append(outer, "c."+d.Quote(c.Column))
+	}
+	outer = append(outer, l.keyHash("c.dest_key")+" AS key_hash", "CAST(coalesce(c.hash, "+l.snapshotHash("c")+") AS "+d.HashType()+") AS hash",
+		"c.remote_id", "c.origin", "c.acknowledged_at", "c.uncertain_until")
+	return "SELECT " + strings.Join(outer, ", ") + " FROM (SELECT " + strings.Join(inner, ", ") + ", " + hash +
+		" AS hash, o.remote_id, o.origin, o.acknowledged_at, " + until + " AS uncertain_until FROM " +
+		d.Table(l.Names.Snapshot(l.Sync.Name)) + " o) c"
+}
+
+// kept are the columns of dropped fields that are not old enough to go.
+func (l *Layout) kept(st Standing, now time.Time) []Column {
+	var out []Column
+	for _, h := range st.Columns {
+		if slices.ContainsFunc(l.Fields, func(f Column) bool { return strings.EqualFold(f.Column, h.Column) }) {
+			continue
+		}
+		if h.Gone == "" {
+			h.Gone = now.UTC().Format(time.RFC3339)
+		}
+		if gone, err := time.Parse(time.RFC3339, h.Gone); err == nil && now.Sub(gone) > keepDropped {
+			continue
+		}
+		out = append(out, h)
+	}
+	return out
+}
+
+// StandingColumns are the fields to write into meta: those of the layout and the dropped ones still kept.
+func (l *Layout) StandingColumns(st Standing, now time.Time) []Column {
+	return append(slices.Clone(l.Fields), l.kept(st, now)...)
+}
+
+// snapshotFrom is the FROM item of the snapshot as the layout sees it, without changing it.
+func (l *Layout) snapshotFrom(st Standing, now time.Time) string {
+	switch {
+	case !st.Exists:
+		return "(" + l.emptySnapshot() + ")"
+	case l.Carried(st):
+		return "(" + l.carriedSnapshot(st, now) + ")"
+	default:
+		return l.Dialect.Table(l.Names.Snapshot(l.Sync.Name))
+	}
+}
+
+// Prepare makes or carries over the sync's tables before a run's plan: at most one statement for the snapshot.
+func (l *Layout) Prepare(ctx context.Context, w Querier, st Standing, now time.Time) error {
+	d := l.Dialect
+	snapshot := l.Names.Snapshot(l.Sync.Name)
+	switch {
+	case !st.Exists:
+		if _, err := w.Exec(ctx, d.CreateTableAs(snapshot, l.emptySnapshot())); err != nil {
+			return fmt.Errorf("making the snapshot of %s: %w", l.Sync.Name, err)
+		}
+	case l.Carried(st):
+		if _, err := w.Exec(ctx, d.CreateTableAs(snapshot, l.carriedSnapshot(st, now))); err != nil {
+			return fmt.Errorf("carrying the snapshot of %s over to its new columns: %w", l.Sync.Name, err)
+		}
+	}
+	return nil
+}
+
+// PreparePending makes or carries over the table of owed inserts.
+func (l *Layout) PreparePending(ctx context.Context, w Querier) error {
+	if l.Sync.Mode != destination.Insert {
+		return nil
+	}
+	have, err := l.PendingColumns(ctx, w)
+	if err != nil {
+		return err
+	}
+	d, t := l.Dialect, l.Names.Pending(l.Sync.Name)
+	tail := "key_hash, since, uncertain_until"
+	switch {
+	case have == nil:
+		var cols []string
+		for _, c := range l.columns() {
+			cols = append(cols, "CAST(NULL AS "+c.Type+") AS "+d.Quote(c.Column))
+		}
+		ts := d.Type(warehouse.Timestamp)
+		_, err = w.Exec(ctx, d.CreateTableAs(t, fmt.Sprintf("SELECT %s, CAST(NULL AS %s) AS key_hash, CAST(NULL AS %s) AS since, CAST(NULL AS %[3]s) AS uncertain_until WHERE false",
+			strings.Join(cols, ", "), d.HashType(), ts)))
+	case !l.pendingFits(have):
+		_, err = w.Exec(ctx, d.CreateTableAs(t, "SELECT "+l.pendingColumns(have)+", "+tail+" FROM "+d.Table(t)))
+	}
+	if err != nil {
+		return fmt.Errorf("making the table of owed inserts of %s: %w", l.Sync.Name, err)
+	}
+	return nil
+}
+
+// PendingColumns are the columns of the table of owed inserts; nil where there is none.
+func (l *Layout) PendingColumns(ctx context.Context, w Querier) ([]string, error) {
+	t := l.Names.Pending(l.Sync.Name)
+	there, err := w.Exists(ctx, t)
+	if err != nil || !there {
+		return nil, err
+	}
+	columns, err := w.Columns(ctx, "SELECT * FROM "+l.Dialect.Table(t))
+	if err != nil {
+		return nil, err
+	}
+	out := make([]string, len(columns))
+	for i, c := range columns {
+		out[i] = c.Name
+	}
+	return out, nil
+}
+
+func (l *Layout) pendingFits(have []string) bool {
+	for _, c := range l.columns() {
+		if !slices.Contains(have, c.Column) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,148 @@
+// Package report is what a plan and a run say about themselves: one type for text, JSON and history, with the two sums of I7.
+package report
+
+import (
+	"fmt"
+	"time"
+)
+
+// Counts are rows by operation (DESIGN §9: OUT). A rekey counts as update.
+type Counts struct {
+	Add    int64 `json:"add"`
+	Update int64 `json:"update"`
+	Remove int64 `json:"remove"`
+}
+
+// Total is the sum of the three.
+func (c Counts) Total() int64 { return c.Add + c.Update + c.Remove }
+
+// Skipped are rows left out, by reason.
+type Skipped struct {
+	Counts
+	Reasons map[string]int64 `json:"reasons"`
+}
+
+// Status is how a run ended.
+type Status string
+
+// The statuses; ExitCode maps them.
+const (
+	Succeeded   Status = "succeeded"
+	Partial     Status = "partial"
+	Failed      Status = "failed"
+	Stopped     Status = "stopped"
+	Interrupted Status = "interrupted"
+	Locked      Status = "locked"
+)
+
+// Run is one sync's run. It is complete on every path.
+type Run struct {
+	RunID     string  `json:"run_id"`
+	Sync      string  `json:"sync"`
+	Status    Status  `json:"status"`
+	ExitCode  int     `json:"exit_code"`
+	Rows      int64   `json:"rows"`
+	Unchanged int64   `json:"unchanged"`
+	Planned   Counts  `json:"planned"`
+	Delivered Counts  `json:"delivered"`
+	Accepted  Counts  `json:"accepted"`
+	Rejected  Counts  `json:"rejected"`
+	Uncertain Counts  `json:"uncertain"`
+	Parked    Counts  `json:"parked"`
+	Held      Counts  `json:"held"`
+	Skipped   Skipped `json:"skipped"`
+	Deferred  Counts  `json:"deferred"`
+	HeldOut   int64   `json:"held_out"`
+	Forgotten int64   `json:"forgotten"`
+	Refreshed int64   `json:"refreshed"`
+	Requests  int64   `json:"requests"`
+	Retries   int64   `json:"retries"`
+
+	StartedAt  time.Time `json:"started_at"`
+	FinishedAt time.Time `json:"finished_at"`
+
+	// Error is why the run did not finish or was stopped; Reasons are the guard's or the binding's words.
+	Error   *Problem `json:"error,omitempty"`
+	Reasons []string `json:"reasons,omitempty"`
+	Allow   string   `json:"allow,omitempty"` // the --allow value that would let it through
+	DryRun  bool     `json:"dry_run,omitempty"`
+}
+
+// Problem is an error as JSON shows it (DESIGN §9).
+type Problem struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+	At      string `json:"at,omitempty"`
+}
+
+// Plan is what a run would do.
+type Plan struct {
+	Sync          string           `json:"sync"`
+	Rows          int64            `json:"rows"`
+	Add           int64            `json:"add"`
+	Update        int64            `json:"update"`
+	Remove        int64            `json:"remove"`
+	Unchanged     int64            `json:"unchanged"`
+	Forgotten     int64            `json:"forgotten"`
+	Parked        int64            `json:"parked"`
+	Held          int64            `json:"held"`
+	Skipped       int64            `json:"skipped,omitempty"`
+	Rejected      int64            `json:"rejected,omitempty"`
+	Deferred      int64            `json:"deferred,omitempty"`
+	Uncertain     int64            `json:"uncertain,omitempty"` // of add, update and remove: sent before and never answered
+	Guard         Guard            `json:"guard"`
+	ChangedFields map[string]int64 `json:"changed_fields"`
+	Estimate      Estimate         `json:"estimate"`
+	Samples       []Sample         `json:"samples"`
+	Error         *Problem         `json:"error,omitempty"`
+}
+
+// HasChanges tells whether a run would send or forget anything.
+func (p Plan) HasChanges() bool { return p.Add+p.Update+p.Remove+p.Forgotten > 0 }
+
+// Guard is what the guards say of a plan.
+type Guard struct {
+	Status      string   `json:"status"` // ok, held, stopped
+	Reasons     []string `json:"reasons"`
+	Fingerprint string   `json:"fingerprint"` // for --allow; "" when ok
+	Allow       string   `json:"allow,omitempty"`
+}
+
+// Estimate is what a run would cost; every number is an estimate.
+type Estimate struct {
+	Requests     int64   `json:"requests"`
+	Minutes      float64 `json:"minutes"`
+	BytesScanned int64   `json:"bytes_scanned"`
+	QuotaShare   float64 `json:"quota_share"`
+}
+
+// Sample is one change. Key is the destination key's hash, and Fields have no values, unless values were asked for (I6).
+type Sample struct {
+	Operation string        `json:"operation"`
+	Key       string        `json:"key"`
+	Fields    []SampleField `json:"fields,omitempty"`
+}
+
+// SampleField is one changed field of a sample.
+type SampleField struct {
+	Name string `json:"name"`
+	Old  any    `json:"old,omitempty"`
+	New  any    `json:"new,omitempty"`
+}
+
+// Check asserts the two sums of I7; a run for which they do not hold fails.
+func (r Run) Check() error {
+	addsUpdates := func(c Counts) int64 { return c.Add + c.Update }
+	got := r.Unchanged + addsUpdates(r.Delivered) + addsUpdates(r.Accepted) + addsUpdates(r.Rejected) + addsUpdates(r.Uncertain) +
+		addsUpdates(r.Parked) + addsUpdates(r.Held) + addsUpdates(r.Skipped.Counts) + addsUpdates(r.Deferred) + r.HeldOut
+	if got != r.Rows {
+		return fmt.Errorf("the counts of %s do not add up: %d rows, %d accounted for", r.Sync, r.Rows, got)
+	}
+	got = r.Delivered.Remove + r.Accepted.Remove + r.Rejected.Remove + r.Uncertain.Remove + r.Parked.Remove + r.Held.Remove +
+		r.Skipped.Remove + r.Deferred.Remove
+	if got != r.Planned.Remove {
+		return fmt.Errorf("the removes of %s do not add up: %d planned, %d accounted for", r.Sync, r.Planned.Remove, got)
+	}
+	return nil
+}

@@ -1,0 +1,402 @@
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/sync/commit"
+	"github.com/dray-dev/dray/sync/deliver"
+	"github.com/dray-dev/dray/sync/ledger"
+	"github.com/dray-dev/dray/sync/plan"
+)
+
+// deliver sends what the guards let through, commits outcomes at checkpoints, and closes the plan.
+func (r *one) deliver(ctx context.Context) error {
+	toSend := r.changes.Count(func(g plan.Group) bool { return r.sends(g) })
+	c := r.committer()
+	if toSend == 0 {
+		return r.close(ctx, c, commit.Set{})
+	}
+	if err := r.open(ctx); err != nil {
+		return err
+	}
+	lease := r.keepLease(ctx)
+	defer lease.stop()
+	sink := &sink{run: r, committer: c, last: r.deps.now(), provisional: r.provisional()}
+	if r.deps.Progress != nil {
+		r.deps.Progress.Start("delivering "+r.sync.Name, toSend)
+		defer r.deps.Progress.Done()
+	}
+	stats, err := deliver.Run(ctx, r.delivery(sink, lease))
+	r.report.Requests, r.report.Retries = stats.Requests, stats.Retries
+	// What was answered is written whatever ended the delivery (I1).
+	ctx = context.WithoutCancel(ctx)
+	if sink.provisional {
+		err = sink.settle(ctx, err)
+	}
+	lease.stop()
+	if lease.lost() {
+		return errors.Join(err, r.abandon(ctx, sink))
+	}
+	if cerr := r.close(ctx, c, sink.set); cerr != nil {
+		return errors.Join(err, cerr)
+	}
+	r.count(sink.counted)
+	return err
+}
+
+// sends tells whether a group is sent in this run.
+func (r *one) sends(g plan.Group) bool {
+	return g.State == plan.Send && g.Operation != plan.Forget && !r.holds(g.Operation)
+}
+
+func (r *one) holds(op destination.Operation) bool {
+	for _, h := range r.verdict.Hold {
+		if h == op {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *one) committer() *commit.Committer {
+	ops := map[destination.Operation]bool{}
+	for _, g := range r.changes.Groups {
+		ops[g.Operation] = true
+	}
+	c := r.committerOf(r.meta, r.holder.RunID, r.sync.Mode, r.verdict.Hold, r.changes.Highest)
+	c.NoRetries = !r.retries
+	c.Has = func(op destination.Operation) bool { return ops[op] }
+	return c
+}
+
+func (r *one) committerOf(m ledger.Meta, runID string, mode destination.Mode, held []destination.Operation, highest int64) *commit.Committer {
+	return &commit.Committer{W: r.Warehouse, Names: r.ledger.Names, Plan: r.ledger.Names.Plan(r.sync.Name), Sync: r.sync.Name, RunID: runID,
+		Mode: mode, Columns: m.Standing, Held: held, Pages: plan.Pages(highest), Highest: highest,
+		Own:         r.sync.Spec.OwnsObjects || r.sync.Object.Membership,
+		GiveUpAfter: r.sync.Config.Retry.GiveUpAfter.Duration, OnUncertain: r.sync.Config.OnUncertain, Now: r.deps.now}
+}
+
+// open says in the warehouse that this run's plan is being delivered: whoever comes after a crash finds it there.
+func (r *one) open(ctx context.Context) error {
+	r.meta.OpenRun, r.meta.OpenMode = r.holder.RunID, openMode(string(r.sync.Mode), r.verdict.Hold)
+	statements, err := r.ledger.WriteSQL(r.meta, r.deps.now())
+	if err != nil {
+		return err
+	}
+	statements = append(statements, r.runRow("running", nil))
+	if err := r.Warehouse.Atomic(ctx, statements...); err != nil {
+		return fmt.Errorf("opening the plan of %s: %w", r.sync.Name, err)
+	}
+	return nil
+}
+
+func openMode(mode string, held []destination.Operation) string {
+	for _, h := range held {
+		mode += " " + string(h)
+	}
+	return mode
+}
+
+func parseOpenMode(s string) (destination.Mode, []destination.Operation) {
+	parts := strings.Fields(s)
+	if len(parts) == 0 {
+		return "", nil
+	}
+	var held []destination.Operation
+	for _, p := range parts[1:] {
+		held = append(held, destination.Operation(p))
+	}
+	return destination.Mode(parts[0]), held
+}
+
+func (r *one) provisional() bool {
+	_, ok := r.conn.dest.(destination.Finisher)
+	return ok
+}
+
+func (r *one) delivery(s *sink, lease *lease) deliver.Config {
+	attempts := r.sync.Config.Retry.Attempts
+	if attempts <= 0 {
+		attempts = 5
+	}
+	t := timeout(r.sync.Destination, r.conn.spec)
+	var pages deliverPager = plan.NewPager(r.Warehouse, r.changes, r.verdict.Hold, r.dedupeID)
+	if len(r.only) > 0 {
+		pages = &masked{pages, r.onlyMask()}
+	}
+	if r.sync.OnRemove.Act == "set" {
+		pages = &setting{pages, r.setValues()}
+	}
+	c := deliver.Config{Name: r.sync.Destination.Name, Destination: r.conn.dest, Spec: r.conn.spec, Object: r.sync.Object, Options: r.options, Container: r.bound.Container,
+		Run:    destination.Run{ID: r.holder.RunID, Sync: r.sync.Name, Object: r.sync.Object.Name, Mode: r.sync.Mode, Started: r.report.StartedAt},
+		Schema: r.layout.Schema(), Pages: pages, Journal: r.State, Pacer: r.conn.pacer, BatchSize: r.conn.spec.BatchSize(r.sync.Object, r.conn.config), Attempts: attempts, Timeout: t,
+		Settle: settle(r.sync.Destination, r.conn), OnUncertain: r.sync.Config.OnUncertain, Now: r.deps.now, After: r.deps.After, Log: r.log,
+		Lease: func() error { return lease.outlives(t) }, Done: s.done, Provisional: s.provisional}
+	if r.deps.Progress != nil {
+		c.Progress = r.deps.Progress.Add
+	}
+	return c
+}
+
+// dedupeNamespace salts dedupe ids; its value is arbitrary and must never change.
+const dedupeNamespace = "6c7be3a6-5f0e-4a0b-9a39-0d8a2f4f1c11"
+
+// dedupeID names a change so that a vendor, or whoever stands behind a webhook, can drop what it has already: in insert mode by
+// generation, sync and key; otherwise by key, row and operation.
+func (r *one) dedupeID(c destination.Change, keyHash, rowHash int64) string {
+	ns := uuid.MustParse(dedupeNamespace)
+	if r.sync.Mode == destination.Insert {
+		return uuid.NewSHA1(ns, fmt.Appendf(nil, "%d/%s/%s/%016x", r.meta.Generation, r.Project.Name, r.sync.Name, keyHash)).String()
+	}
+	return fmt.Sprintf("%016x-%016x-%s", keyHash, rowHash, c.Operation)
+}
+
+type deliverPager interface {
+	Pages() int64
+	Read(ctx context.Context, k int64) (*plan.Page, error)
+}
+
+// masked sends only some fields of each row: backfill --fields.
+type masked struct {
+	deliverPager
+	mask []bool
+}
+
+func (m *masked) Read(ctx context.Context, k int64) (*plan.Page, error) {
+	p, err := m.deliverPager.Read(ctx, k)
+	if err == nil {
+		for i := range p.Changes {
+			if p.Changes[i].Operation == destination.OpUpdate {
+				p.Changes[i].Send = m.mask
+			}
+		}
+	}
+	return p, err
+}
+
+func (r *one) onlyMask() []bool {
+	mask := make([]bool, len(r.layout.Fields))
+	for i, f := range r.layout.Fields {
+		for _, name := range r.only {
+			mask[i] = mask[i] || f.Name == name
+		}
+	}
+	return mask
+}
+
+// setting gives removes the values of on_remove: {set: …}.
+type setting struct {
+	deliverPager
+	set setValues
+}
+
+type setValues struct {
+	values []any
+	send   []bool
+}
+
+func (s *setting) Read(ctx context.Context, k int64) (*plan.Page, error) {
+	p, err := s.deliverPager.Read(ctx, k)
+	if err == nil {
+		for i := range p.Changes {
+			if p.Changes[i].Operation == destination.OpRemove {
+				p.Changes[i].Fields, p.Changes[i].Send = s.set.values, s.set.send
+			}
+		}
+	}
+	return p, err
+}
+
+func (r *one) setValues() setValues {
+	out := setValues{values: make([]any, len(r.layout.Fields)), send: make([]bool, len(r.layout.Fields))}
+	for i, f := range r.layout.Fields {
+		v, ok := r.sync.OnRemove.Set[f.Name]
+		if !ok {
+			continue
+		}
+		out.send[i] = true
+		switch v := v.(type) {
+		case int:
+			out.values[i] = int64(v)
+		case nil, bool, int64, float64, string:
+			out.values[i] = v
+		default:
+			b, _ := json.Marshal(v)
+			out.values[i] = string(b)
+		}
+	}
+	return out
+}
+
+// sink gathers results between checkpoints and counts outcomes.
+type sink struct {
+	run         *one
+	committer   *commit.Committer
+	last        time.Time
+	provisional bool
+	set         commit.Set // not committed yet
+	counted     counted
+}
+
+// maxRowsHeld bounds the memory of outcomes between checkpoints.
+const maxRowsHeld = 50_000
+
+func (s *sink) done(ctx context.Context, p deliver.Result) error {
+	s.counted.take(p)
+	s.set.Default = deliver.Delivered
+	if p.Complete {
+		s.set.Pages = append(s.set.Pages, p.Page)
+	}
+	s.set.Rows = append(s.set.Rows, p.Rows...)
+	if s.provisional {
+		return nil
+	}
+	every := s.run.sync.Config.Checkpoint.Duration
+	if (every <= 0 || s.run.deps.now().Sub(s.last) < every) && len(s.set.Rows) < maxRowsHeld {
+		return nil
+	}
+	pages := s.set.Pages
+	if err := s.committer.Commit(ctx, s.set); err != nil {
+		return err
+	}
+	s.set, s.last = commit.Set{Default: deliver.Delivered}, s.run.deps.now()
+	return s.run.State.Committed(ctx, s.run.holder.RunID, pages, false)
+}
+
+// settle finishes a destination whose rows are delivered only when the run ends. Where that fails nothing was delivered.
+func (s *sink) settle(ctx context.Context, err error) error {
+	f, ok := s.run.conn.dest.(destination.Finisher)
+	if !ok {
+		return err
+	}
+	run := destination.Run{ID: s.run.holder.RunID, Sync: s.run.sync.Name, Object: s.run.sync.Object.Name, Mode: s.run.sync.Mode, Started: s.run.report.StartedAt}
+	if s.counted.delivered() > 0 {
+		ferr := f.Finish(ctx, run)
+		if ferr == nil {
+			return err
+		}
+		err = errors.Join(err, destinationError(s.run.sync.Destination.Name, ferr))
+	}
+	if aerr := f.Abort(ctx, run); aerr != nil {
+		err = errors.Join(err, destinationError(s.run.sync.Destination.Name, aerr))
+	}
+	s.set, s.counted = commit.Set{}, counted{}
+	return err
+}
+
+// close commits what is left, ends the plan and frees the lock, in one transaction (DESIGN §6.8).
+func (r *one) close(ctx context.Context, c *commit.Committer, set commit.Set) error {
+	m := r.meta
+	m.OpenRun, m.OpenMode = "", ""
+	m.Revision++
+	meta, err := r.ledger.WriteSQL(m, r.deps.now())
+	if err != nil {
+		return err
+	}
+	statements := append(c.Close(r.backfill == nil), meta...)
+	statements = append(statements, r.runRow("", r.changes), r.ledger.UnlockSQL(r.sync.Name, r.holder))
+	if err := c.Commit(ctx, set, statements...); err != nil {
+		return err
+	}
+	r.meta, r.locked, r.closed = m, false, true
+	if err := r.State.Learn(ctx, r.Project.Schema, r.sync.Name, m.Generation, m.Revision); err != nil {
+		return err
+	}
+	return r.State.Committed(ctx, r.holder.RunID, nil, true)
+}
+
+// runRow is the line of a run in the warehouse: one when it opens, one when it ends.
+func (r *one) runRow(status string, changes *plan.Changes) string {
+	d := r.Warehouse.Dialect()
+	snapshot, removed, finished := "NULL", "NULL", "NULL"
+	if changes != nil {
+		snapshot, finished = fmt.Sprint(changes.Snapshot), d.Time(r.deps.now())
+		gone := changes.Count(func(g plan.Group) bool {
+			return g.State == plan.Send && (g.Operation == destination.OpRemove || g.Operation == plan.Forget) && !r.holds(g.Operation)
+		})
+		removed = fmt.Sprint(gone)
+		status = "ended"
+	}
+	return fmt.Sprintf("INSERT INTO %s (run_id, sync, status, started_at, finished_at, snapshot_rows, removed) VALUES (%s, %s, %s, %s, %s, %s, %s)",
+		d.Table(r.ledger.Names.Runs()), d.Text(r.holder.RunID), d.Text(r.sync.Name), d.Text(status), d.Time(r.report.StartedAt), finished, snapshot, removed)
+}
+
+// abandon ends a run whose lock went to another: what it had in flight is marked uncertain, which needs no lock (DESIGN §6.1).
+func (r *one) abandon(ctx context.Context, s *sink) error {
+	d := r.Warehouse.Dialect()
+	snapshot := d.Table(r.ledger.Names.Snapshot(r.sync.Name))
+	p := d.Table(r.ledger.Names.Plan(r.sync.Name))
+	until := d.Time(r.deps.now().Add(settle(r.sync.Destination, r.conn)))
+	_, err := r.Warehouse.Exec(ctx, fmt.Sprintf("UPDATE %s SET hash = %d, uncertain_until = CAST(%s AS %s) WHERE key_hash IN (SELECT key_hash FROM %s)",
+		snapshot, plan.HashUncertain, until, d.Type(warehouse.Timestamp), p))
+	lost := diag.Errorf(diag.Locked, "sync.lease_lost", "%s: the lock went to another run while this one was delivering; what was in flight counts as uncertain", r.sync.Name)
+	return errors.Join(lost, err)
+}
+
+// lease renews the lock while a delivery runs.
+type lease struct {
+	mu     sync.Mutex
+	until  time.Time
+	gone   bool
+	cancel context.CancelFunc
+	wait   sync.WaitGroup
+	now    func() time.Time
+}
+
+func (r *one) keepLease(ctx context.Context) *lease {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	l := &lease{until: r.deps.now().Add(ledger.Lease), cancel: cancel, now: r.deps.now}
+	l.wait.Add(1)
+	go func() {
+		defer l.wait.Done()
+		ticker := time.NewTicker(ledger.Lease / 4)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			began := l.now()
+			held, err := r.ledger.Renew(ctx, r.sync.Name, r.holder)
+			l.mu.Lock()
+			if err == nil && held {
+				l.until = began.Add(ledger.Lease)
+			}
+			if err == nil && !held {
+				l.gone = true
+			}
+			l.mu.Unlock()
+		}
+	}()
+	return l
+}
+
+// outlives says whether a request of this time-out may be started: a batch is sent only while the lease outlives it.
+func (l *lease) outlives(timeout time.Duration) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.gone || l.now().Add(timeout).After(l.until) {
+		return diag.Errorf(diag.Locked, "sync.lease_lost", "the lock could not be renewed in time").WithHint("run again")
+	}
+	return nil
+}
+
+func (l *lease) lost() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.gone
+}
+
+func (l *lease) stop() { l.cancel(); l.wait.Wait() }

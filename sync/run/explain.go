@@ -1,0 +1,318 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dray-dev/dray/config"
+	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/models/build"
+	"github.com/dray-dev/dray/models/compile"
+	"github.com/dray-dev/dray/models/graph"
+	"github.com/dray-dev/dray/models/profile"
+	"github.com/dray-dev/dray/sync/plan"
+)
+
+// Explanation is why a row is, or is not, at a destination.
+type Explanation struct {
+	Sync       string `json:"sync"`
+	PrimaryKey string `json:"primary_key"`
+	DestKey    string `json:"dest_key"`
+	KeyHash    string `json:"key_hash"`
+	// Verdict is the answer in one sentence.
+	Verdict string `json:"verdict"`
+	// InSync: the row is one of the sync's rows now; Acknowledged: the destination confirmed it.
+	InSync       bool               `json:"in_sync"`
+	Acknowledged bool               `json:"acknowledged"`
+	Planned      string             `json:"planned"` // what a run would do now: add, update, remove, forget, none
+	State        string             `json:"state,omitempty"`
+	Reason       string             `json:"reason,omitempty"`
+	RemoteID     string             `json:"remote_id,omitempty"`
+	Origin       string             `json:"origin,omitempty"`
+	AckAt        *time.Time         `json:"acknowledged_at,omitempty"`
+	Uncertain    *time.Time         `json:"uncertain_until,omitempty"`
+	Fields       []ExplainedField   `json:"fields"`
+	Condition    *ExplainedSegment  `json:"segment,omitempty"`
+	Profile      *profile.Found     `json:"profile,omitempty"`
+	Retry        *ErrorGroup        `json:"retry,omitempty"`
+	Outcomes     []ExplainedOutcome `json:"outcomes"` // newest first
+}
+
+// ExplainedField is a field's value now and as acknowledged.
+type ExplainedField struct {
+	Name         string `json:"name"`
+	Now          any    `json:"now"`
+	Acknowledged any    `json:"acknowledged"`
+	Changed      bool   `json:"changed"`
+}
+
+// ExplainedSegment is the condition that the row's profile is judged by.
+type ExplainedSegment struct {
+	Name      string     `json:"name"`
+	At        string     `json:"at"` // the place of its condition in the project
+	Member    bool       `json:"member"`
+	EnteredAt *time.Time `json:"entered_at,omitempty"`
+}
+
+// ExplainedOutcome is one delivery of the row.
+type ExplainedOutcome struct {
+	RunID     string    `json:"run_id"`
+	At        time.Time `json:"at"`
+	Operation string    `json:"operation"`
+	Outcome   string    `json:"outcome"`
+	Code      string    `json:"code,omitempty"`
+	Message   string    `json:"message,omitempty"`
+	Attempt   int64     `json:"attempt"`
+}
+
+// Explain builds and plans in scratch and says what becomes of one row, and why. key is its primary or destination key.
+func (s *Session) Explain(ctx context.Context, name, key string) (Explanation, error) {
+	var out Explanation
+	names, err := s.Syncs([]string{name})
+	if err != nil {
+		return out, err
+	}
+	err = s.inScratch(ctx, names, func(prog *compile.Program, built build.Result) error {
+		if err := blocked(built, s.Graph, name); err != nil {
+			return err
+		}
+		c := prog.Syncs[name]
+		changes, o, _, err := s.diff(ctx, prog, c, nil)
+		if err != nil {
+			return err
+		}
+		rows, err := changes.Lookup(ctx, s.Warehouse, o, key)
+		if err != nil {
+			return err
+		}
+		if len(rows) == 0 {
+			return s.absent(ctx, prog, c, name)
+		}
+		out = explanation(name, c, rows[0])
+		if out.Outcomes, err = s.outcomesOf(ctx, name, out.KeyHash); err != nil {
+			return err
+		}
+		return s.behind(ctx, prog, c, &out)
+	})
+	return out, err
+}
+
+func (s *Session) absent(_ context.Context, _ *compile.Program, c *compile.Sync, name string) error {
+	source := string(c.Source)
+	e := diag.Errorf(diag.Invalid, "explain.not_found", "no row of %s has this key, now or as acknowledged", name)
+	switch {
+	case c.Config.Segment != "":
+		return e.WithHint("it is not in %s; dray profile tells whether the profile exists and what its traits are", source)
+	case c.Config.Where != nil:
+		return e.WithHint("either %s has no such row, or where: of the sync leaves it out", source)
+	default:
+		return e.WithHint("%s has no such row; keys are primary keys or destination keys, as they are written there", source)
+	}
+}
+
+func explanation(name string, c *compile.Sync, r plan.Row) Explanation {
+	out := Explanation{Sync: name, PrimaryKey: r.PrimaryKey, DestKey: r.DestKey, KeyHash: r.KeyHash, InSync: r.Now != nil,
+		Acknowledged: r.Acknowledged != nil && r.UncertainUntil == nil, Planned: r.Operation, State: r.State, Reason: r.Reason,
+		RemoteID: r.RemoteID, Origin: r.Origin, AckAt: r.AcknowledgedAt, Uncertain: r.UncertainUntil, Fields: []ExplainedField{}, Outcomes: []ExplainedOutcome{}}
+	if out.Planned == "" {
+		out.Planned = "none"
+	}
+	for _, f := range c.Fields {
+		x := ExplainedField{Name: f.Name, Now: r.Now[f.Name], Acknowledged: r.Acknowledged[f.Name]}
+		x.Changed = r.Now != nil && fmt.Sprint(x.Now) != fmt.Sprint(x.Acknowledged)
+		out.Fields = append(out.Fields, x)
+	}
+	out.Verdict = verdict(out)
+	return out
+}
+
+// verdict is the one sentence.
+func verdict(e Explanation) string {
+	switch {
+	case e.State == plan.Parked:
+		return "not delivered: the destination refused the row too often; dray errors tells why, dray retry frees it"
+	case e.State == plan.Deferred:
+		return "not delivered: the destination refused the row, and it waits for its retry; it goes at once when it changes"
+	case e.State == plan.Rejected:
+		return "not delivered: the row cannot be sent: " + e.Reason
+	case e.State == plan.Skipped:
+		return "skipped: " + e.Reason
+	case e.State == plan.Held:
+		return "there, and held there: " + e.Reason
+	case e.Uncertain != nil:
+		return "uncertain: it was sent and not answered; the next run sends it again"
+	case e.Planned == "none":
+		return "there, as it is in the model"
+	case e.Planned == "add":
+		return "not there yet: the next run adds it"
+	case e.Planned == "remove":
+		return "there, and no row of the sync any more: the next run removes it"
+	case e.Planned == string(plan.Forget):
+		return "there, and no row of the sync any more: it stays there and is forgotten"
+	default:
+		return "there with older values: the next run updates it"
+	}
+}
+
+// outcomesOf reads the last deliveries of a row.
+func (s *Session) outcomesOf(ctx context.Context, name, keyHash string) ([]ExplainedOutcome, error) {
+	out := []ExplainedOutcome{}
+	there, err := s.Warehouse.Exists(ctx, s.ledger.Names.Deliveries())
+	if err != nil || !there {
+		return out, err
+	}
+	d := s.Warehouse.Dialect()
+	at := d.Quote("at")
+	rows, err := s.Warehouse.Query(ctx, fmt.Sprintf("SELECT run_id, %s, operation, outcome, coalesce(code, ''), coalesce(message, ''), attempt FROM %s WHERE sync = %s AND key_hash = %s ORDER BY %[1]s DESC LIMIT 20",
+		at, d.Table(s.ledger.Names.Deliveries()), d.Text(name), d.Text(keyHash)))
+	if err != nil {
+		return out, fmt.Errorf("reading deliveries: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		v, err := rows.Values()
+		if err != nil {
+			return out, err
+		}
+		var o ExplainedOutcome
+		o.RunID, _ = v[0].(string)
+		o.At, _ = v[1].(time.Time)
+		o.Operation, _ = v[2].(string)
+		o.Outcome, _ = v[3].(string)
+		o.Code, _ = v[4].(string)
+		o.Message, _ = v[5].(string)
+		o.Attempt, _ = v[6].(int64)
+		out = append(out, o)
+	}
+	return out, rows.Err()
+}
+
+// behind adds, for syncs of profiles, the segment's condition and the profile with its links and source rows.
+func (s *Session) behind(ctx context.Context, prog *compile.Program, c *compile.Sync, out *Explanation) error {
+	entity := c.Config.Entity
+	if name := c.Config.Segment; name != "" {
+		seg := s.Graph.Nodes[graph.ID("segment."+name)].Segment
+		entity = seg.Entity
+		at := seg.At("where")
+		if seg.Where == nil {
+			at = seg.At("sql")
+		}
+		out.Condition = &ExplainedSegment{Name: name, At: at.String()}
+		if err := s.member(ctx, prog, name, out); err != nil {
+			return err
+		}
+	}
+	if entity == "" {
+		return nil
+	}
+	found, err := s.findByID(ctx, prog, s.Graph.Nodes[graph.ID("entity."+entity)].Entity, out.PrimaryKey)
+	if err != nil {
+		return err
+	}
+	out.Profile = found
+	return nil
+}
+
+func (s *Session) member(ctx context.Context, prog *compile.Program, segment string, out *Explanation) error {
+	d := s.Warehouse.Dialect()
+	rows, err := s.Warehouse.Query(ctx, "SELECT entered_at FROM "+d.Table(prog.Target.Segment(segment))+" WHERE profile_id = "+d.Text(out.PrimaryKey))
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	if rows.Next() {
+		v, err := rows.Values()
+		if err != nil {
+			return err
+		}
+		out.Condition.Member = true
+		if t, ok := v[0].(time.Time); ok {
+			out.Condition.EnteredAt = &t
+		}
+	}
+	return rows.Err()
+}
+
+// findByID finds a profile by one of its values.
+func (s *Session) findByID(ctx context.Context, prog *compile.Program, e *config.Entity, id string) (*profile.Found, error) {
+	d := s.Warehouse.Dialect()
+	rows, err := s.Warehouse.Query(ctx, "SELECT identifier, value FROM "+d.Table(prog.Target.Identity(e.Name))+" WHERE profile_id = "+d.Text(id)+" ORDER BY identifier, value LIMIT 1")
+	if err != nil {
+		return nil, err
+	}
+	identifier := ""
+	if rows.Next() {
+		v, err := rows.Values()
+		if err == nil {
+			identifier = fmt.Sprint(v[0]) + ":" + fmt.Sprint(v[1])
+		}
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil || identifier == "" {
+		return nil, err
+	}
+	found, err := s.find(ctx, prog, e, identifier)
+	return &found, err
+}
+
+func (s *Session) find(ctx context.Context, prog *compile.Program, e *config.Entity, identifier string) (profile.Found, error) {
+	inputs, err := prog.Inputs(e)
+	if err != nil {
+		return profile.Found{}, err
+	}
+	return profile.Find(ctx, s.Warehouse, build.Profile(prog, e, inputs), identifier)
+}
+
+// Profile finds who holds an identifier, in every entity: from what was built last; from scratch where nothing was.
+func (s *Session) Profile(ctx context.Context, identifier string) ([]profile.Found, error) {
+	prog, err := s.Program(ctx, false, false)
+	if err != nil {
+		return nil, err
+	}
+	out := []profile.Found{}
+	var missing error
+	entities := 0
+	for _, n := range s.Graph.Order() {
+		if n.Kind != graph.Entity {
+			continue
+		}
+		entities++
+		if err := s.builtOnce(ctx, prog, n); err != nil {
+			return nil, err
+		}
+		found, err := s.find(ctx, prog, n.Entity, identifier)
+		var d *diag.Error
+		switch {
+		case errors.As(err, &d) && d.Code == "profile.not_found":
+			missing = err
+		case err != nil:
+			return nil, err
+		default:
+			out = append(out, found)
+		}
+	}
+	if entities == 0 {
+		return nil, diag.Errorf(diag.Invalid, "profile.no_entity", "the project has no entity").WithHint("declare one under entities:")
+	}
+	if len(out) == 0 {
+		return nil, missing
+	}
+	return out, nil
+}
+
+// builtOnce builds an entity that was never built.
+func (s *Session) builtOnce(ctx context.Context, prog *compile.Program, n *graph.Node) error {
+	for _, t := range []warehouse.Table{prog.Target.Identity(n.Name), prog.Target.Profiles(n.Name)} {
+		there, err := s.Warehouse.Exists(ctx, t)
+		if err != nil {
+			return err
+		}
+		if !there {
+			_, err := build.Run(ctx, s.buildDeps(), prog, []graph.ID{n.ID})
+			return err
+		}
+	}
+	return nil
+}

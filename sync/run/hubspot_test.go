@@ -1,0 +1,91 @@
+package run_test
+
+import (
+	"fmt"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/dray-dev/dray/connectors/registry"
+	"github.com/dray-dev/dray/connectors/standin"
+)
+
+// hubspotProject delivers raw.people to HubSpot's stand-in: contacts by e-mail, and members of a list by the contacts' record ids.
+func hubspotProject(t *testing.T) (*project, standin.StandIn) {
+	var hub standin.StandIn
+	for _, e := range registry.Destinations() {
+		if e.Connector.Spec().Type == "hubspot" {
+			hub = e.StandIn()
+		}
+	}
+	hub.Core().Limit(standin.Limit{}, nil)
+	srv := httptest.NewServer(hub.Handler())
+	t.Cleanup(srv.Close)
+	p := newProject(t, fmt.Sprintf(`
+name: crm
+version: 1
+warehouse: {type: duckdb, path: w.duckdb}
+sources: [{name: raw, schema: raw, tables: [{name: people}]}]
+models: [{name: people, primary_key: id, sql: "select * from {{ source('raw', 'people') }}"}]
+destinations:
+  - {name: hub, type: hubspot, access_token: "${TOKEN}", base_url: "%s", settle: 0s}
+syncs:
+  - name: members
+    model: people
+    where: n > 5
+    destination: hub
+    object: list_members
+    options: {list: Friends, create: true}
+    mode: mirror
+    key: {email: email}
+    via: contacts
+    guard: {max_removes: 100%%}
+  - name: contacts
+    model: people
+    destination: hub
+    object: contacts
+    mode: mirror
+    key: {email: email}
+    fields: {firstname: name}
+    on_remove: delete
+    guard: {max_removes: 100%%}
+`, srv.URL), nil)
+	p.env["TOKEN"] = "pat-secret"
+	p.exec("CREATE SCHEMA raw", "CREATE TABLE raw.people (id BIGINT, email VARCHAR, name VARCHAR, n INTEGER)",
+		"INSERT INTO raw.people SELECT i, 'U' || i || '@Example.com', 'name ' || i, i FROM range(10) t(i)")
+	return p, hub
+}
+
+func TestHubSpot(t *testing.T) {
+	t.Parallel()
+	p, _ := hubspotProject(t)
+	reports, err := p.run()
+	if err != nil || len(reports) != 2 {
+		t.Fatalf("%v", err)
+	}
+	contacts, members := reports[0], reports[1] // via puts contacts first
+	if contacts.Sync != "contacts" || contacts.Delivered.Add != 10 || members.Delivered.Add != 4 {
+		t.Fatalf("first run: %s %s", canonical(contacts), canonical(members))
+	}
+	if reports, err = p.run(); err != nil || reports[0].Requests+reports[1].Requests != 0 {
+		t.Fatalf("second run: %v %s", err, canonical(reports))
+	}
+	ids := p.query("SELECT remote_id FROM dray.snapshot_contacts WHERE dest_key = 'u7@example.com' AND origin = 'created'")
+	if len(ids) != 1 || len(p.query("SELECT 1 FROM dray.snapshot_members WHERE remote_id = '"+ids[0]+"'")) != 1 {
+		t.Fatalf("record ids: %v", ids)
+	}
+	// A changed address is one rekey by record id; the list's member is the same record.
+	p.exec("UPDATE raw.people SET email = 'new@example.com' WHERE id = 7")
+	if reports, err = p.run(); err != nil || reports[0].Delivered.Update != 1 || reports[0].Planned.Total() != 1 {
+		t.Fatalf("a changed key: %v %s", err, canonical(reports))
+	}
+	if now := p.query("SELECT remote_id FROM dray.snapshot_contacts WHERE dest_key = 'new@example.com'"); len(now) != 1 || now[0] != ids[0] {
+		t.Fatalf("the record id was %v and is %v", ids, now)
+	}
+	p.exec("DELETE FROM raw.people WHERE id IN (7, 8)")
+	if reports, err = p.run(); err != nil || reports[0].Delivered.Remove != 2 || reports[1].Delivered.Remove != 2 {
+		t.Fatalf("rows left: %v %s", err, canonical(reports))
+	}
+	if reports, err = p.run(); err != nil || reports[0].Requests+reports[1].Requests != 0 {
+		t.Fatalf("quiet again: %v %s", err, canonical(reports))
+	}
+}

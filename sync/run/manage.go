@@ -1,0 +1,485 @@
+package run
+
+import (
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dray-dev/dray/config"
+	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/models/compile"
+	"github.com/dray-dev/dray/sync/plan"
+	"github.com/dray-dev/dray/sync/report"
+)
+
+// Change is what a command did to a sync's memory.
+type Change struct {
+	Sync   string `json:"sync"`
+	Action string `json:"action"` // adopted, reset, moved, retired
+	Rows   int64  `json:"rows"`   // of the snapshot concerned
+	// Run is the removal that `retire --remove` made.
+	Run *report.Run `json:"run,omitempty"`
+}
+
+// ready builds what a sync reads and takes its lock, recovered and connected, for commands that change its memory.
+func (s *Session) ready(ctx context.Context, name string, buildIt bool) (*one, error) {
+	names, err := s.Syncs([]string{name})
+	if err != nil {
+		return nil, err
+	}
+	var prog *compile.Program
+	if buildIt {
+		p, built, err := s.built(ctx, names, false, false)
+		if err == nil {
+			err = blocked(built, s.Graph, name)
+		}
+		if err != nil {
+			return nil, err
+		}
+		prog = p
+	} else if prog, err = s.Program(ctx, false, false); err != nil {
+		return nil, err
+	}
+	r := s.begin(prog.Syncs[name], RunOptions{})
+	if err := r.lock(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.recover(ctx); err != nil {
+		return nil, errors.Join(err, r.ledger.Unlock(context.WithoutCancel(ctx), name, r.holder))
+	}
+	return r, nil
+}
+
+func (r *one) done(ctx context.Context, err error) error {
+	return errors.Join(err, r.ledger.Unlock(context.WithoutCancel(ctx), r.sync.Name, r.holder))
+}
+
+// Adopt takes today's rows as what the destination has already, sending nothing.
+func (s *Session) Adopt(ctx context.Context, name string) (Change, error) {
+	out := Change{Sync: name, Action: "adopted"}
+	r, err := s.ready(ctx, name, true)
+	if err != nil {
+		return out, err
+	}
+	err = r.adopt(ctx)
+	if err == nil {
+		out.Rows, err = s.snapshotRows(ctx, name)
+	}
+	return out, r.done(ctx, err)
+}
+
+func (r *one) adopt(ctx context.Context) error {
+	if err := r.connectAndDescribe(ctx); err != nil {
+		return err
+	}
+	m, err := r.ledger.Read(ctx, r.sync.Name)
+	if err != nil {
+		return err
+	}
+	r.meta = m
+	if m.AccountID != r.bound.AccountID || m.Container != r.bound.Container {
+		r.meta.Exists = false // another place: what is known of its records does not hold there
+	}
+	r.bound.Generation, r.bound.Revision, r.bound.KeySalt = m.Generation+1, m.Revision, m.KeySalt
+	if err := r.plan(ctx); err != nil { // also checks that keys are unique
+		return err
+	}
+	o, err := r.planOptions(ctx, r.layout)
+	if err != nil {
+		return err
+	}
+	now := r.deps.now()
+	r.meta.Revision++
+	r.meta.Generation = max(r.meta.Generation, r.bound.Generation)
+	m = r.standing(r.layout, o.Standing, now)
+	m.Revision, m.Generation = r.meta.Revision, r.meta.Generation
+	statements, err := r.ledger.WriteSQL(m, now)
+	if err != nil {
+		return err
+	}
+	statements = append([]string{r.layout.AdoptSQL(o), "DELETE FROM " + r.table(r.ledger.Names.Plan(r.sync.Name)),
+		"DELETE FROM " + r.table(r.ledger.Names.Retry(r.sync.Name))}, statements...)
+	if r.sync.Mode == destination.Insert {
+		statements = append(statements, "DELETE FROM "+r.table(r.ledger.Names.Pending(r.sync.Name)))
+	}
+	if err := r.Warehouse.Atomic(ctx, statements...); err != nil {
+		return fmt.Errorf("adopting %s: %w", r.sync.Name, err)
+	}
+	return r.State.Learn(ctx, r.Project.Schema, r.sync.Name, m.Generation, m.Revision)
+}
+
+func (s *Session) table(t warehouse.Table) string { return s.Warehouse.Dialect().Table(t) }
+
+// Move binds a sync's snapshot to where the project points now: the records were carried over there.
+func (s *Session) Move(ctx context.Context, name string) (Change, error) {
+	out := Change{Sync: name, Action: "moved"}
+	r, err := s.ready(ctx, name, false)
+	if err != nil {
+		return out, err
+	}
+	return out, r.done(ctx, func() error {
+		m, err := r.ledger.Read(ctx, name)
+		if err != nil {
+			return err
+		}
+		if !m.Exists {
+			return diag.Errorf(diag.Invalid, "sync.no_snapshot", "%s has no snapshot to move: it has never run", name)
+		}
+		if err := r.connectAndDescribe(ctx); err != nil {
+			return err
+		}
+		b := r.bound
+		b.Generation, b.Revision, b.KeySalt, b.HashVersion, b.Standing = m.Generation+1, m.Revision+1, m.KeySalt, m.HashVersion, m.Standing
+		b.Mapping = m.Mapping // a changed key or mode is approved on its own
+		if err := r.ledger.Write(ctx, b, s.deps.now()); err != nil {
+			return err
+		}
+		if out.Rows, err = s.snapshotRows(ctx, name); err != nil {
+			return err
+		}
+		return s.State.Learn(ctx, s.Project.Schema, name, b.Generation, b.Revision)
+	}())
+}
+
+// Reset forgets a sync's snapshot: the next run takes everything for new.
+func (s *Session) Reset(ctx context.Context, name string) (Change, error) {
+	out := Change{Sync: name, Action: "reset"}
+	m, err := s.ledger.Read(ctx, name)
+	if err != nil {
+		return out, err
+	}
+	if !m.Exists {
+		if s.Graph.Nodes[syncID(name)] == nil {
+			_, err := s.Syncs([]string{name})
+			return out, err
+		}
+		return out, s.State.Unlearn(ctx, s.Project.Schema, name)
+	}
+	if out.Rows, err = s.snapshotRows(ctx, name); err != nil {
+		return out, err
+	}
+	m.Generation++
+	m.OpenRun, m.OpenMode, m.HashVersion, m.Mapping = "", "", "", ""
+	return out, s.forget(ctx, name, func(now time.Time) ([]string, error) { return s.ledger.WriteSQL(m, now) })
+}
+
+// forget drops a sync's tables under its lock, with what becomes of its meta row.
+func (s *Session) forget(ctx context.Context, name string, meta func(now time.Time) ([]string, error)) error {
+	r := s.begin(&compile.Sync{Name: name}, RunOptions{})
+	if err := r.lock(ctx); err != nil {
+		return err
+	}
+	statements, err := meta(s.deps.now())
+	if err != nil {
+		return r.done(ctx, err)
+	}
+	n := s.ledger.Names
+	for _, t := range []warehouse.Table{n.Snapshot(name), n.Plan(name), n.Pending(name), n.Retry(name), n.Outcomes(name), n.Lock(name)} {
+		statements = append(statements, "DROP TABLE IF EXISTS "+s.table(t))
+	}
+	if err := s.Warehouse.Atomic(ctx, statements...); err != nil {
+		return r.done(ctx, fmt.Errorf("forgetting %s: %w", name, err))
+	}
+	return s.State.Unlearn(ctx, s.Project.Schema, name)
+}
+
+// Retire ends a sync: its tables go; with remove, first the records it delivered, as far as their origin allows. A sync that is
+// not in the project any more can be retired without remove.
+func (s *Session) Retire(ctx context.Context, name string, remove bool) (Change, error) {
+	out := Change{Sync: name, Action: "retired"}
+	m, err := s.ledger.Read(ctx, name)
+	if err != nil {
+		return out, err
+	}
+	if !m.Exists {
+		if _, err := s.Syncs([]string{name}); err != nil {
+			return out, err
+		}
+	} else if out.Rows, err = s.snapshotRows(ctx, name); err != nil {
+		return out, err
+	}
+	if remove && m.Exists {
+		rep, err := s.removeAll(ctx, name)
+		out.Run = &rep
+		if err != nil || rep.ExitCode != 0 {
+			return out, errors.Join(err, notAll(name, rep))
+		}
+	}
+	return out, s.forget(ctx, name, func(time.Time) ([]string, error) {
+		d := s.Warehouse.Dialect()
+		return []string{"DELETE FROM " + s.table(s.ledger.Names.Meta()) + " WHERE sync = " + d.Text(name)}, nil
+	})
+}
+
+func notAll(name string, r report.Run) error {
+	if r.Error != nil {
+		return nil
+	}
+	kind := diag.Failed
+	if r.ExitCode == 4 {
+		kind = diag.Stopped
+	}
+	return diag.Errorf(kind, "retire.incomplete", "%s was not retired: %d of %d rows were removed", name, r.Delivered.Remove, r.Planned.Remove).
+		WithHint("dray errors %s tells why; run retire again, or without --remove to leave the rest there", name)
+}
+
+// removeAll runs the sync as if its model were empty.
+func (s *Session) removeAll(ctx context.Context, name string) (report.Run, error) {
+	if s.Graph.Nodes[syncID(name)] == nil {
+		return report.Run{}, diag.Errorf(diag.Invalid, "retire.orphan", "%s is not in the project any more, so its destination is not known", name).
+			WithHint("put it back to remove its records, or retire it without --remove")
+	}
+	prog, built, err := s.built(ctx, []string{name}, false, false)
+	if err == nil {
+		err = blocked(built, s.Graph, name)
+	}
+	if err != nil {
+		return report.Run{}, err
+	}
+	c := *prog.Syncs[name]
+	if c.Mode == destination.Insert {
+		return report.Run{}, diag.At(c.Config.At("mode"), "retire.insert", "%s inserts: what was sent cannot be taken back", name)
+	}
+	cfg := *c.Config
+	cfg.Guard.AllowEmpty, cfg.Guard.MaxRemoves, cfg.Guard.MinModelRows = true, config.Percent(1), 0
+	cfg.Guard.Window = config.Duration{}
+	c.Config = &cfg
+	c.Input = "SELECT * FROM (" + c.Input + ") gone WHERE false"
+	c.Mode = destination.Mirror
+	if c.OnRemove.Act == "" || c.OnRemove.Act == "ignore" {
+		c.OnRemove = config.OnRemove{Act: "delete"}
+	}
+	r := s.begin(&c, RunOptions{})
+	r.retiring = true
+	err = r.path(ctx)
+	return r.finish(ctx, err)
+}
+
+func (s *Session) snapshotRows(ctx context.Context, name string) (int64, error) {
+	return s.rowsOf(ctx, s.ledger.Names.Snapshot(name))
+}
+
+// rowsOf counts a table of Dray's; 0 where it is not there.
+func (s *Session) rowsOf(ctx context.Context, t warehouse.Table) (int64, error) {
+	there, err := s.Warehouse.Exists(ctx, t)
+	if err != nil || !there {
+		return 0, err
+	}
+	return s.number(ctx, "SELECT count(*) FROM "+s.table(t))
+}
+
+func (s *Session) number(ctx context.Context, query string) (int64, error) {
+	rows, err := s.Warehouse.Query(ctx, query)
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		return 0, rows.Err()
+	}
+	v, err := rows.Values()
+	if err != nil {
+		return 0, err
+	}
+	n, _ := v[0].(int64)
+	return n, nil
+}
+
+// Retry makes a sync's rejected rows, waiting or parked, due in the next run.
+func (s *Session) Retry(ctx context.Context, name string) (int64, error) {
+	if _, err := s.Syncs([]string{name}); err != nil {
+		return 0, err
+	}
+	t := s.ledger.Names.Retry(name)
+	there, err := s.Warehouse.Exists(ctx, t)
+	if err != nil || !there {
+		return 0, err
+	}
+	d := s.Warehouse.Dialect()
+	n, err := s.Warehouse.Exec(ctx, fmt.Sprintf("UPDATE %s SET next_attempt_at = CAST(%s AS %s), first_at = CAST(%[2]s AS %[3]s), parked = false", d.Table(t),
+		d.Time(s.deps.now().Add(-time.Second)), d.Type(warehouse.Timestamp)))
+	if err != nil {
+		return 0, fmt.Errorf("freeing the rejected rows of %s: %w", name, err)
+	}
+	return n, nil
+}
+
+// Backfill sends rows of one sync again, whatever the difference says, under its limits and guards.
+func (s *Session) Backfill(ctx context.Context, name string, b Backfill, o RunOptions) (report.Run, error) {
+	names, err := s.Syncs([]string{name})
+	if err != nil {
+		return report.Run{}, err
+	}
+	if err := s.approve(ctx, names, o.Allow); err != nil {
+		return report.Run{}, err
+	}
+	c := s.Graph.Nodes[syncID(name)].Sync
+	if err := b.check(c); err != nil {
+		return report.Run{}, err
+	}
+	prog, built, err := s.built(ctx, names, false, false)
+	if err == nil {
+		err = blocked(built, s.Graph, name)
+	}
+	if err != nil {
+		return report.Run{}, err
+	}
+	sync := prog.Syncs[name]
+	pb, err := s.backfillPlan(ctx, sync, b)
+	if err != nil {
+		return report.Run{}, err
+	}
+	if b.DryRun {
+		return s.dryBackfill(ctx, prog, sync, pb)
+	}
+	return s.sync(ctx, sync, o, pb, b.Fields)
+}
+
+func (b Backfill) check(c *config.Sync) error {
+	switch {
+	case c.Mode == "insert" && !b.Resend && b.Resume == "":
+		return diag.At(c.At("mode"), "backfill.insert", "%s inserts: sending again needs --resend", c.Name).
+			WithHint("rows keep their dedupe ids; what the destination does with them again is its own")
+	case !b.Full && b.Where == "" && b.Keys == "" && b.Since == "" && b.Limit == 0 && b.Resume == "" && len(b.Fields) == 0:
+		return diag.Errorf(diag.Invalid, "backfill.what", "say which rows to send again: --full, --where SQL, --keys FILE, --since T, --limit N or --fields a,b")
+	}
+	for _, f := range b.Fields {
+		if !slices.ContainsFunc(c.Fields, func(x *config.Field) bool { return x.Name == f }) {
+			var known []string
+			for _, x := range c.Fields {
+				known = append(known, x.Name)
+			}
+			e := diag.Errorf(diag.Invalid, "backfill.field", "%s has no field %q", c.Name, f)
+			if hint := config.Suggest(f, known); hint != "" {
+				e.Hint = "did you mean " + hint + "?"
+			}
+			return e
+		}
+	}
+	return nil
+}
+
+// backfillPlan turns the flags into a condition over the sync's rows.
+func (s *Session) backfillPlan(ctx context.Context, c *compile.Sync, b Backfill) (*plan.Backfill, error) {
+	out := &plan.Backfill{Limit: b.Limit, Except: b.Resume, Resend: b.Resend, Removes: b.Full && c.Mode == destination.Mirror}
+	var parts []string
+	if b.Where != "" {
+		parts = append(parts, "("+b.Where+")")
+	}
+	if b.Since != "" {
+		since, err := s.since(c, b.Since)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, since)
+	}
+	if b.Keys != "" {
+		keys, err := s.keys(ctx, c, b.Keys)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, keys)
+	}
+	out.Where = strings.Join(parts, " AND ")
+	return out, nil
+}
+
+func (s *Session) since(c *compile.Sync, text string) (string, error) {
+	if c.LoadedAt == "" {
+		return "", diag.At(c.Config.Pos, "backfill.since", "--since needs a time: %s has no event.at and its model no loaded_at", c.Name).
+			WithHint("say loaded_at: column on the model, or use --where")
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04:05", "2006-01-02"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			d := s.Warehouse.Dialect()
+			return d.Cast(d.Quote(c.LoadedAt), warehouse.Timestamp) + " >= " + d.Time(t), nil
+		}
+	}
+	return "", diag.Errorf(diag.Invalid, "backfill.since", "--since takes a time such as 2026-01-31 or 2026-01-31T12:00:00Z")
+}
+
+// keys loads a file of primary keys (one a line, or CSV whose header names the primary or the destination key) beside the data.
+func (s *Session) keys(ctx context.Context, c *compile.Sync, path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", &diag.Error{Code: "backfill.keys", Msg: "--keys", Err: err}
+	}
+	defer f.Close()
+	reader := csv.NewReader(f)
+	reader.FieldsPerRecord, reader.TrimLeadingSpace = -1, true
+	first, err := reader.Read()
+	if err != nil {
+		return "", diag.Errorf(diag.Invalid, "backfill.keys", "the file of --keys is empty or no CSV")
+	}
+	d := s.Warehouse.Dialect()
+	column, at, pending := "", 0, first
+	for i, name := range first {
+		if slices.Contains(c.PrimaryKey, name) {
+			column, at, pending = d.Quote(name), i, nil
+		}
+		for _, k := range c.Keys[0] {
+			if k.Name == name {
+				column, at, pending = k.Expr, i, nil
+			}
+		}
+	}
+	if column == "" {
+		if len(c.PrimaryKey) != 1 {
+			return "", diag.Errorf(diag.Invalid, "backfill.keys", "the primary key of %s has several columns: give --keys a CSV whose header names the destination key", c.Name)
+		}
+		column = d.Quote(c.PrimaryKey[0])
+	}
+	if err := s.ledger.Ensure(ctx); err != nil {
+		return "", err
+	}
+	t := warehouse.Table{Schema: s.Project.Schema, Name: "backfill_" + c.Name}
+	if _, err := s.Warehouse.Exec(ctx, d.CreateTableAs(t, "SELECT CAST(NULL AS "+d.Type(warehouse.Text)+") AS k WHERE false")); err != nil {
+		return "", err
+	}
+	_, err = s.Warehouse.Load(ctx, t, []string{"k"}, func() ([]any, error) {
+		record := pending
+		pending = nil
+		if record == nil {
+			var err error
+			if record, err = reader.Read(); err != nil {
+				return nil, nil //nolint:nilerr // the end, or a line that is no CSV: both end the list
+			}
+		}
+		if at >= len(record) {
+			return []any{nil}, nil
+		}
+		return []any{strings.TrimSpace(record[at])}, nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("loading --keys: %w", err)
+	}
+	return d.Cast(column, warehouse.Text) + " IN (SELECT k FROM " + d.Table(t) + ")", nil
+}
+
+// dryBackfill counts what a backfill would send.
+func (s *Session) dryBackfill(ctx context.Context, prog *compile.Program, c *compile.Sync, b *plan.Backfill) (report.Run, error) {
+	r := s.begin(c, RunOptions{})
+	r.report.DryRun = true
+	scratch := *prog
+	scratch.Target.Schema = s.Project.Schema + "_scratch"
+	var err error
+	r.changes, _, _, err = s.diff(ctx, &scratch, c, b)
+	r.report.FinishedAt = s.deps.now().UTC()
+	r.tally()
+	r.report.Status, r.report.ExitCode = statusOf(&r.report, err)
+	if err == nil && r.report.Rejected.Total() == 0 {
+		r.report.Status, r.report.ExitCode = report.Succeeded, 0
+	}
+	if err != nil {
+		r.report.Error = problemOf(err)
+	}
+	_, derr := s.Warehouse.Exec(context.WithoutCancel(ctx), "DROP SCHEMA IF EXISTS "+s.Warehouse.Dialect().Quote(scratch.Target.Schema)+" CASCADE")
+	return r.report, errors.Join(err, derr)
+}

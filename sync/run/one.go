@@ -1,0 +1,383 @@
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/models/compile"
+	"github.com/dray-dev/dray/sync/guard"
+	"github.com/dray-dev/dray/sync/ledger"
+	"github.com/dray-dev/dray/sync/plan"
+	"github.com/dray-dev/dray/sync/report"
+	"github.com/dray-dev/dray/sync/state"
+)
+
+// one is one sync's run under way.
+type one struct {
+	*Session
+	sync     *compile.Sync
+	o        RunOptions
+	holder   ledger.Holder
+	report   report.Run
+	conn     *connection
+	meta     ledger.Meta
+	layout   *plan.Layout
+	changes  *plan.Changes
+	verdict  guard.Verdict
+	backfill *plan.Backfill
+	only     []string // backfill --fields
+	options  destination.Config
+	bound    ledger.Meta // what the snapshot ought to be about
+	locked   bool
+	retiring bool // the model is taken for empty: key and mode of the snapshot stand
+	closed   bool // the plan was committed and closed
+	outcomes counted
+	retries  bool // rows were rejected before and wait
+}
+
+// sync takes one sync through lock → recover → bind → plan → guard → deliver → commit → report; what it reads was built before.
+// The report is complete on every path; the error says why the run did not finish.
+func (s *Session) sync(ctx context.Context, c *compile.Sync, o RunOptions, b *plan.Backfill, only []string) (report.Run, error) {
+	r := s.begin(c, o)
+	r.backfill, r.only = b, only
+	err := r.path(ctx)
+	return r.finish(ctx, err)
+}
+
+func (s *Session) begin(c *compile.Sync, o RunOptions) *one {
+	id := uuid.Must(uuid.NewV7()).String()
+	host, _ := os.Hostname()
+	r := &one{Session: s, sync: c, o: o, holder: ledger.Holder{RunID: id, State: s.State.ID(), Host: host}}
+	r.report = report.Run{RunID: id, Sync: c.Name, StartedAt: s.deps.now().UTC(), Skipped: report.Skipped{Reasons: map[string]int64{}}}
+	return r
+}
+
+func (r *one) path(ctx context.Context) error {
+	if err := r.State.Begin(ctx, state.Run{RunID: r.holder.RunID, Schema: r.Project.Schema, Sync: r.sync.Name, StartedAt: r.report.StartedAt}); err != nil {
+		return err
+	}
+	if err := r.lock(ctx); err != nil {
+		return err
+	}
+	if err := r.recover(ctx); err != nil { // I3
+		return err
+	}
+	if err := r.bind(ctx); err != nil { // I4: the account, list and key that the snapshot is about
+		return err
+	}
+	if err := r.plan(ctx); err != nil {
+		return err
+	}
+	if err := r.guard(ctx); err != nil { // I4: nothing has been sent yet
+		return err
+	}
+	return r.deliver(ctx) // I1, I2
+}
+
+// lock takes the sync's lock (I5).
+func (r *one) lock(ctx context.Context) error {
+	if err := r.ledger.Ensure(ctx); err != nil {
+		return err
+	}
+	if err := r.ledger.EnsureSync(ctx, r.sync.Name); err != nil {
+		return err
+	}
+	// On DuckDB whoever has the file open for writing is alone (DESIGN §6.1).
+	if err := r.ledger.Lock(ctx, r.sync.Name, r.holder, r.Warehouse.Dialect().Name() == "duckdb"); err != nil {
+		return err
+	}
+	r.locked = true
+	return nil
+}
+
+// plan computes the changes in the warehouse.
+func (r *one) plan(ctx context.Context) error {
+	names := r.ledger.Names
+	l, err := plan.Describe(ctx, r.Warehouse, r.Warehouse.Dialect(), r.sync, names, names.Plan(r.sync.Name))
+	if err != nil {
+		return sqlError(r.sync, err)
+	}
+	l.Salt = r.meta.KeySalt
+	r.layout = l
+	for {
+		o, err := r.planOptions(ctx, l)
+		if err != nil {
+			return err
+		}
+		if err := r.prepare(ctx, l, &o); err != nil {
+			return err
+		}
+		r.retries = o.HasRetry
+		r.changes, err = plan.Diff(ctx, r.Warehouse, l, o)
+		if plan.IsCollision(err) && l.Salt < 8 {
+			l.Salt++
+			continue
+		}
+		if err != nil {
+			return sqlError(r.sync, err)
+		}
+		return nil
+	}
+}
+
+// prepare makes the tables that the plan reads fit the layout, and says so in meta.
+func (r *one) prepare(ctx context.Context, l *plan.Layout, o *plan.Options) error {
+	now := r.deps.now()
+	if err := l.Prepare(ctx, r.Warehouse, o.Standing, now); err != nil {
+		return err
+	}
+	if err := l.PreparePending(ctx, r.Warehouse); err != nil {
+		return err
+	}
+	if !r.meta.Exists || !o.Standing.Exists || l.Carried(o.Standing) {
+		r.meta = r.standing(l, o.Standing, now)
+		if err := r.ledger.Write(ctx, r.meta, now); err != nil {
+			return err
+		}
+		o.Standing = standingOf(r.meta, true)
+	}
+	if o.Pending == nil && r.sync.Mode == destination.Insert {
+		var err error
+		if o.Pending, err = l.PendingColumns(ctx, r.Warehouse); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// standing is the meta row with the layout's columns.
+func (r *one) standing(l *plan.Layout, st plan.Standing, now time.Time) ledger.Meta {
+	m := r.bound
+	m.Generation, m.Revision = max(r.meta.Generation, r.bound.Generation), max(r.meta.Revision, r.bound.Revision)
+	m.KeySalt, m.HashVersion = l.Salt, l.HashVersion()
+	m.Standing = ledger.Standing{PrimaryKey: l.PrimaryKey, DestKey: l.DestKey, Keys: l.Keys, Fields: l.StandingColumns(st, now)}
+	m.Exists = true
+	return m
+}
+
+func standingOf(m ledger.Meta, exists bool) plan.Standing {
+	return plan.Standing{Exists: exists, Columns: m.Standing.Fields, PrimaryKey: m.Standing.PrimaryKey, DestKey: m.Standing.DestKey,
+		Keys: m.Standing.Keys, HashVersion: m.HashVersion, KeySalt: m.KeySalt}
+}
+
+// planOptions reads what the plan must know of the tables around it.
+func (s *Session) planOptions(ctx context.Context, c *compile.Sync, m ledger.Meta, l *plan.Layout) (plan.Options, error) {
+	names := s.ledger.Names
+	o := plan.Options{Now: s.deps.now(), AsOf: s.AsOf}
+	there, err := s.Warehouse.Exists(ctx, names.Snapshot(c.Name))
+	if err != nil {
+		return o, err
+	}
+	o.Standing = standingOf(m, there && m.Exists)
+	retries, err := s.rowsOf(ctx, names.Retry(c.Name))
+	if err != nil {
+		return o, err
+	}
+	o.HasRetry = retries > 0
+	if c.Mode == destination.Insert {
+		if o.Pending, err = l.PendingColumns(ctx, s.Warehouse); err != nil {
+			return o, err
+		}
+	}
+	if c.Via != "" {
+		if o.ViaReady, err = s.Warehouse.Exists(ctx, names.Snapshot(c.Via)); err != nil {
+			return o, err
+		}
+	}
+	if c.Mode == destination.Mirror && c.OnRemove.Act == "delete" {
+		for _, other := range s.others(c) {
+			if there, err := s.Warehouse.Exists(ctx, names.Snapshot(other)); err != nil {
+				return o, err
+			} else if there {
+				o.Others = append(o.Others, names.Snapshot(other))
+			}
+		}
+	}
+	return o, nil
+}
+
+func (r *one) planOptions(ctx context.Context, l *plan.Layout) (plan.Options, error) {
+	o, err := r.Session.planOptions(ctx, r.sync, r.meta, l)
+	o.Backfill = r.backfill
+	if r.meta.AllUncertain {
+		o.Standing.UncertainUntil = r.deps.now().Add(settle(r.sync.Destination, r.conn))
+	}
+	return o, err
+}
+
+// others are the other syncs that deliver to the same destination and object.
+func (s *Session) others(c *compile.Sync) []string {
+	var out []string
+	for _, name := range s.syncNames() {
+		n := s.Graph.Nodes[syncID(name)].Sync
+		if name != c.Name && n.Destination == c.Config.Destination && n.Object == c.Config.Object && n.Mode != "insert" {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// guard judges the plan; a verdict that stops is an error, one that holds is not.
+func (r *one) guard(ctx context.Context) error {
+	v, err := r.judge(ctx, r.sync, r.changes, r.backfill != nil)
+	if err != nil {
+		return err
+	}
+	r.verdict = v
+	r.report.Reasons, r.report.Allow = v.Reasons, v.Allow
+	if v.Status == guard.Stopped {
+		return stopped(r.sync.Name, v)
+	}
+	return nil
+}
+
+func stopped(sync string, v guard.Verdict) error {
+	e := diag.Errorf(diag.Stopped, "guard.stopped", "%s: %s; nothing was sent", sync, strings.Join(v.Reasons, "; "))
+	if v.Allow != "" {
+		return e.WithHint("look at dray plan %s; to let exactly this through: dray run %[1]s --allow %s", sync, v.Allow)
+	}
+	return e
+}
+
+// judge reads what the guards need and asks them. Fingerprints are computed only where a guard could trip.
+func (s *Session) judge(ctx context.Context, c *compile.Sync, changes *plan.Changes, backfill bool) (guard.Verdict, error) {
+	in := guard.Input{Guard: c.Config.Guard, Rows: changes.Rows, Snapshot: changes.Snapshot, Fingerprints: map[string]string{}}
+	in.Removes = changes.Count(func(g plan.Group) bool {
+		return g.Operation == destination.OpRemove && g.State == plan.Send && !g.Uncertain
+	})
+	in.Forgets = changes.Count(func(g plan.Group) bool { return g.Operation == plan.Forget && g.State == plan.Send && !g.Uncertain })
+	in.Acknowledged = changes.Snapshot - changes.Count(func(g plan.Group) bool { return g.Uncertain })
+	if !backfill {
+		in.Changes = changes.Count(func(g plan.Group) bool { return g.Known && g.State != plan.Skipped && g.State != plan.Rejected })
+	} else {
+		in.Guard.AllowEmpty, in.Guard.MinModelRows = true, 0
+	}
+	if c.Mode == destination.Insert {
+		in.Guard.AllowEmpty = true // an empty model of events sends and forgets nothing
+	}
+	var err error
+	if in.Removes+in.Forgets > 0 {
+		w, err := s.ledger.Window(ctx, c.Name, s.deps.now().Add(-c.Config.Guard.Window.Duration))
+		if err != nil {
+			return guard.Verdict{}, err
+		}
+		in.WindowRows, in.WindowRemoved = w.Rows, w.Removed
+	}
+	v := guard.Check(in)
+	if v.Status == guard.OK {
+		return v, nil
+	}
+	conditions := map[string]string{
+		"removes": "operation IN ('remove', 'forget') AND state = 'send'",
+		"empty":   "operation IN ('remove', 'forget')",
+		"rows":    "state = 'send'",
+		"changes": "operation = 'update' AND acknowledged AND state <> 'skipped' AND state <> 'rejected'",
+	}
+	for _, kind := range slices.Sorted(maps.Keys(conditions)) {
+		if in.Fingerprints[kind], err = changes.Fingerprint(ctx, s.Warehouse, conditions[kind]); err != nil {
+			return v, fmt.Errorf("fingerprinting the plan of %s: %w", c.Name, err)
+		}
+	}
+	if in.Approved, err = s.ledger.Approved(ctx, c.Name); err != nil {
+		return v, err
+	}
+	return guard.Check(in), nil
+}
+
+// finish completes the report, writes it where it is kept, and frees the lock.
+func (r *one) finish(ctx context.Context, err error) (report.Run, error) {
+	ctx = context.WithoutCancel(ctx)
+	r.report.FinishedAt = r.deps.now().UTC()
+	r.tally()
+	r.report.Status, r.report.ExitCode = statusOf(&r.report, err)
+	if err == nil {
+		if sums := r.report.Check(); sums != nil { // I7
+			err = &diag.Error{Kind: diag.Failed, Code: "run.sums", Err: sums, Hint: "this is a fault of Dray: please report it"}
+			r.report.Status, r.report.ExitCode = report.Failed, 1
+		}
+	}
+	if err != nil {
+		r.report.Error = problemOf(err)
+	}
+	if r.locked {
+		if uerr := r.ledger.Unlock(ctx, r.sync.Name, r.holder); uerr != nil && err == nil {
+			err = uerr
+		}
+	}
+	text, jerr := json.Marshal(r.report)
+	if jerr != nil {
+		return r.report, errors.Join(err, jerr)
+	}
+	if serr := r.State.End(ctx, state.Run{RunID: r.holder.RunID, Schema: r.Project.Schema, Sync: r.sync.Name, StartedAt: r.report.StartedAt,
+		FinishedAt: r.report.FinishedAt, Status: string(r.report.Status), Report: text}); serr != nil && err == nil {
+		err = serr
+	}
+	return r.report, err
+}
+
+// statusOf maps how a run ended to its status and exit code (DESIGN §9).
+func statusOf(r *report.Run, err error) (report.Status, int) {
+	if err != nil {
+		if errors.Is(err, context.Canceled) {
+			return report.Interrupted, 130
+		}
+		kind, ok := diag.KindOf(err)
+		if !ok {
+			return report.Failed, 1
+		}
+		switch kind {
+		case diag.Stopped:
+			return report.Stopped, 4
+		case diag.Locked:
+			return report.Locked, 5
+		case diag.Interrupted:
+			return report.Interrupted, 130
+		default:
+			return report.Failed, kind.ExitCode()
+		}
+	}
+	switch {
+	case r.Held.Total() > 0 || len(r.Reasons) > 0:
+		return report.Stopped, 4
+	case r.Rejected.Total()+r.Uncertain.Total()+r.Deferred.Total() > 0:
+		return report.Partial, 3
+	default:
+		return report.Succeeded, 0
+	}
+}
+
+func problemOf(err error) *report.Problem {
+	p := &report.Problem{Code: "failed", Message: err.Error()}
+	if errors.Is(err, context.Canceled) {
+		return &report.Problem{Code: "interrupted", Message: "interrupted"}
+	}
+	var e *diag.Error
+	if errors.As(err, &e) {
+		p.Code, p.Hint, p.Message = e.Code, e.Hint, e.Message()
+		if !e.Pos.IsZero() {
+			p.At = e.Pos.String()
+		}
+	}
+	return p
+}
+
+// sqlError gives an error of a sync's own SQL (where, sql: of a field) the sync's place.
+func sqlError(c *compile.Sync, err error) error {
+	var known *diag.Error
+	if err == nil || errors.As(err, &known) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &diag.Error{Kind: kindOfSQL(err), Pos: c.Config.Pos, Code: "sync.sql", Msg: "sync " + c.Name, Err: err,
+		Hint: "look at the statement: dray compile " + c.Name}
+}

@@ -1,0 +1,231 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/models/build"
+	"github.com/dray-dev/dray/models/compile"
+	"github.com/dray-dev/dray/models/graph"
+	"github.com/dray-dev/dray/sync/guard"
+	"github.com/dray-dev/dray/sync/ledger"
+	"github.com/dray-dev/dray/sync/plan"
+	"github.com/dray-dev/dray/sync/report"
+)
+
+// Plan says what a run would do. Everything is built and planned in scratch: nothing is sent, and no table of a run is changed.
+// The vendor is not asked; a binding that changed is found by the run.
+func (s *Session) Plan(ctx context.Context, names []string, _ RunOptions) ([]report.Plan, error) {
+	names, err := s.Syncs(names)
+	if err != nil {
+		return nil, err
+	}
+	var out []report.Plan
+	err = s.inScratch(ctx, names, func(prog *compile.Program, built build.Result) error {
+		var problems []error
+		for _, name := range names {
+			p, err := s.planOne(ctx, prog, built, name)
+			if err != nil {
+				p.Error = problemOf(err)
+				problems = append(problems, err)
+			}
+			out = append(out, p)
+		}
+		return errors.Join(problems...)
+	})
+	return out, err
+}
+
+// inScratch builds what syncs need in the scratch schema, and drops it afterwards.
+func (s *Session) inScratch(ctx context.Context, names []string, do func(*compile.Program, build.Result) error) (err error) {
+	prog, built, err := s.built(ctx, names, true, false)
+	if prog != nil {
+		defer func() {
+			if derr := build.DropScratch(context.WithoutCancel(ctx), s.Warehouse, prog); err == nil {
+				err = derr
+			}
+		}()
+	}
+	if err != nil && built.Nodes == nil {
+		return err
+	}
+	return do(prog, built)
+}
+
+func (s *Session) planOne(ctx context.Context, prog *compile.Program, built build.Result, name string) (report.Plan, error) {
+	p := report.Plan{Sync: name, ChangedFields: map[string]int64{}, Samples: []report.Sample{}, Guard: report.Guard{Status: string(guard.OK), Reasons: []string{}}}
+	if err := blocked(built, s.Graph, name); err != nil {
+		return p, err
+	}
+	c := prog.Syncs[name]
+	changes, o, m, err := s.diff(ctx, prog, c, nil)
+	if err != nil {
+		return p, err
+	}
+	v, err := s.judge(ctx, c, changes, false)
+	if err != nil {
+		return p, err
+	}
+	s.mapped(ctx, c, m, &v)
+	fillPlan(&p, changes, v)
+	if p.ChangedFields, err = changes.ChangedFields(ctx, s.Warehouse); err != nil {
+		return p, fmt.Errorf("counting the changed fields of %s: %w", name, err)
+	}
+	if p.Samples, err = changes.Samples(ctx, s.Warehouse, o, s.options.ShowValues); err != nil {
+		return p, fmt.Errorf("reading samples of %s: %w", name, err)
+	}
+	if p.Samples == nil {
+		p.Samples = []report.Sample{}
+	}
+	p.Estimate = estimate(c, p)
+	return p, nil
+}
+
+// diff plans in scratch.
+func (s *Session) diff(ctx context.Context, prog *compile.Program, c *compile.Sync, b *plan.Backfill) (*plan.Changes, plan.Options, ledger.Meta, error) {
+	m, err := s.ledger.Read(ctx, c.Name)
+	if err != nil {
+		return nil, plan.Options{}, m, err
+	}
+	if prog.Target.Schema != "" {
+		if _, err := s.Warehouse.Exec(ctx, s.Warehouse.Dialect().CreateSchema(prog.Target.Schema)); err != nil {
+			return nil, plan.Options{}, m, err
+		}
+	}
+	l, err := plan.Describe(ctx, s.Warehouse, s.Warehouse.Dialect(), c, s.ledger.Names, warehouse.Table{Schema: prog.Target.Schema, Name: "plan_" + c.Name})
+	if err != nil {
+		return nil, plan.Options{}, m, sqlError(c, err)
+	}
+	l.Salt = m.KeySalt
+	for {
+		o, err := s.planOptions(ctx, c, m, l)
+		if err != nil {
+			return nil, o, m, err
+		}
+		o.Backfill = b
+		changes, err := plan.Diff(ctx, s.Warehouse, l, o)
+		if plan.IsCollision(err) && l.Salt < 8 {
+			l.Salt++
+			continue
+		}
+		return changes, o, m, sqlError(c, err)
+	}
+}
+
+// mapped adds to a verdict that key, object, options or mode are not those of the snapshot.
+func (s *Session) mapped(ctx context.Context, c *compile.Sync, m ledger.Meta, v *guard.Verdict) {
+	if !m.Exists || m.Mapping == mapping(c) {
+		return
+	}
+	approved, err := s.ledger.Approved(ctx, c.Name)
+	if err == nil && approved["mapping="+mapping(c)] {
+		return
+	}
+	v.Status, v.Allow = guard.Stopped, "mapping="+mapping(c)
+	v.Reasons = append(v.Reasons, "key, object, options or mode changed since the last run")
+}
+
+func fillPlan(p *report.Plan, c *plan.Changes, v guard.Verdict) {
+	p.Rows, p.Unchanged = c.Rows, c.Unchanged()
+	held := map[destination.Operation]bool{}
+	for _, op := range v.Hold {
+		held[op] = true
+	}
+	for _, g := range c.Groups {
+		switch {
+		case g.State == plan.Parked:
+			p.Parked += g.Rows
+		case g.State == plan.Held || held[g.Operation] && g.State == plan.Send:
+			p.Held += g.Rows
+		case g.State == plan.Skipped:
+			p.Skipped += g.Rows
+		case g.State == plan.Rejected:
+			p.Rejected += g.Rows
+		case g.State == plan.Deferred:
+			p.Deferred += g.Rows
+		}
+		if g.State == plan.Skipped || g.State == plan.Rejected || g.State == plan.Deferred || g.State == plan.Parked {
+			continue
+		}
+		if g.Uncertain && g.State == plan.Send {
+			p.Uncertain += g.Rows
+		}
+		switch g.Operation {
+		case destination.OpAdd:
+			p.Add += g.Rows
+		case destination.OpUpdate, destination.OpRekey:
+			p.Update += g.Rows
+		case destination.OpRemove:
+			p.Remove += g.Rows
+		case plan.Forget:
+			p.Forgotten += g.Rows
+		}
+	}
+	p.Guard = report.Guard{Status: string(v.Status), Reasons: v.Reasons, Fingerprint: v.Fingerprint(), Allow: v.Allow}
+	if p.Guard.Reasons == nil {
+		p.Guard.Reasons = []string{}
+	}
+}
+
+// estimate is requests at the object's batch size and minutes at the declared rate; unknown numbers stay 0.
+func estimate(c *compile.Sync, p report.Plan) report.Estimate {
+	cfg, _ := graph.DestinationConfig(c.Destination, c.Spec) // checked by graph
+	size := int64(c.Spec.BatchSize(c.Object, cfg))
+	var e report.Estimate
+	if c.Object.Mixed {
+		e.Requests = (p.Add + p.Update + p.Remove + size - 1) / size
+	} else {
+		for _, n := range []int64{p.Add, p.Update, p.Remove} {
+			e.Requests += (n + size - 1) / size
+		}
+	}
+	if r := c.Spec.Rate; r.Requests > 0 {
+		e.Minutes = float64(e.Requests) * r.Per.Minutes() / float64(r.Requests)
+	}
+	return e
+}
+
+// dryRun answers `dray run --dry-run`: the plan, as reports in which everything that would be sent is deferred.
+func (s *Session) dryRun(ctx context.Context, names []string, o RunOptions) ([]report.Run, error) {
+	var out []report.Run
+	err := s.inScratch(ctx, names, func(prog *compile.Program, built build.Result) error {
+		var problems []error
+		for _, name := range names {
+			r, err := s.dryOne(ctx, prog, built, name, o)
+			out = append(out, r)
+			problems = append(problems, err)
+		}
+		return errors.Join(problems...)
+	})
+	return out, err
+}
+
+func (s *Session) dryOne(ctx context.Context, prog *compile.Program, built build.Result, name string, o RunOptions) (report.Run, error) {
+	c := prog.Syncs[name]
+	r := s.begin(c, o)
+	r.report.DryRun = true
+	err := blocked(built, s.Graph, name)
+	if err == nil {
+		r.changes, _, _, err = s.diff(ctx, prog, c, nil)
+	}
+	if err == nil {
+		r.verdict, err = s.judge(ctx, c, r.changes, false)
+		r.report.Reasons, r.report.Allow = r.verdict.Reasons, r.verdict.Allow
+	}
+	if err == nil && r.verdict.Status == guard.Stopped {
+		err = stopped(name, r.verdict)
+	}
+	r.report.FinishedAt = s.deps.now().UTC()
+	r.tally()
+	r.report.Status, r.report.ExitCode = statusOf(&r.report, err)
+	if err == nil && r.report.Status == report.Partial && r.report.Rejected.Total() == 0 {
+		r.report.Status, r.report.ExitCode = report.Succeeded, 0 // deferred because nothing is sent
+	}
+	if err != nil {
+		r.report.Error = problemOf(err)
+	}
+	return r.report, err
+}
