@@ -184,7 +184,7 @@ type Input struct {
 	Link        *bool             `yaml:"link" dray:"default=true" doc:"false: joined to profiles, but never merges two."`
 }
 
-// Match, Relation, EntityGuard and Decisions are read, and refused until they are built.
+// Match is a rule beyond equal identifiers. Like Relation, EntityGuard and Decisions it is read, and refused until it is built.
 type Match struct {
 	Node
 	Name  string   `yaml:"name" doc:"For messages."`
@@ -393,7 +393,7 @@ type Guard struct {
 	AllowEmpty   bool     `yaml:"allow_empty" dray:"default=false" doc:"true: a model without rows is meant."`
 }
 
-// RetryPolicy: Attempts are tries of one request in a run; GiveUpAfter is the age at which a rejected row is parked.
+// RetryPolicy says how long to insist: Attempts are tries of one request in a run; GiveUpAfter is the age at which a rejected row is parked.
 type RetryPolicy struct {
 	Node
 	Attempts    int      `yaml:"attempts" dray:"default=5" doc:"Tries of one request in a run."`

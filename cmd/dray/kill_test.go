@@ -79,8 +79,10 @@ func newHunted(t *testing.T, mode string) *hunted {
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
-	h := &hunted{t: t, seed: seed, life: time.Second, rng: rand.New(rand.NewPCG(seed, 0)), dir: t.TempDir(), store: newStore(t, seed),
-		insert: strings.Contains(mode, "insert"), model: map[int64]int{}, next: firstRows, owed: map[int64]bool{}, killed: map[string]bool{}}
+	h := &hunted{
+		t: t, seed: seed, life: time.Second, rng: rand.New(rand.NewPCG(seed, 0)), dir: t.TempDir(), store: newStore(t, seed),
+		insert: strings.Contains(mode, "insert"), model: map[int64]int{}, next: firstRows, owed: map[int64]bool{}, killed: map[string]bool{},
+	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("again with: go test ./cmd/dray -run '%s' -seed %d\n%s", t.Name(), seed, strings.Join(h.trace, "\n"))

@@ -46,8 +46,10 @@ type store struct {
 }
 
 func newStore(t testing.TB, seed uint64) *store {
-	s := &store{rng: rand.New(rand.NewPCG(seed, 1)), rows: map[int64]taken{}, again: map[string]int{}, ids: map[string]int64{},
-		idOf: map[int64]string{}, conns: map[net.Conn]struct{}{}}
+	s := &store{
+		rng: rand.New(rand.NewPCG(seed, 1)), rows: map[int64]taken{}, again: map[string]int{}, ids: map[string]int64{},
+		idOf: map[int64]string{}, conns: map[net.Conn]struct{}{},
+	}
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	s.Config.ConnState = func(c net.Conn, state http.ConnState) {
 		s.mu.Lock()

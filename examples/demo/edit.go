@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,8 +11,8 @@ import (
 
 // edit changes a few rows of the shop's data, says so, and returns what must be different at the tools after the next run, in
 // the words of holds.since.
-func (d *demo) edit() ([]string, error) {
-	had := d.holds()
+func (d *demo) edit(ctx context.Context) ([]string, error) {
+	had := d.holds(ctx)
 	var gold string
 	edits := []struct {
 		says string

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -22,13 +23,12 @@ type holds struct {
 	members   map[string]string
 	campaigns map[string]string
 	files     int // of the archive
-	lines     int // in those
 	writes    int // requests that wrote, so far
 }
 
-func (d *demo) holds() holds {
+func (d *demo) holds(ctx context.Context) holds {
 	h := holds{
-		contacts: texts(d.crm.Records("contacts", "")), members: texts(d.crm.Records("list_members", d.list())),
+		contacts: texts(d.crm.Records("contacts", "")), members: texts(d.crm.Records("list_members", d.list(ctx))),
 		campaigns: texts(d.campaigns.Records("recipients", "")), writes: d.campaigns.Core().Total() + writes(d.crm.Core().Requests()),
 	}
 	files, _ := filepath.Glob(filepath.Join(d.dir, "out", "*", "*.jsonl"))
@@ -37,9 +37,9 @@ func (d *demo) holds() holds {
 }
 
 // list is the id of the CRM's list, asked for through its API; "" where there is none.
-func (d *demo) list() string {
+func (d *demo) list(ctx context.Context) string {
 	resp := httptest.NewRecorder()
-	ask := httptest.NewRequest(http.MethodGet, "/crm/v3/lists/object-type-id/0-1/name/"+url.PathEscape("Jaffle VIPs"), nil)
+	ask := httptest.NewRequestWithContext(ctx, http.MethodGet, "/crm/v3/lists/object-type-id/0-1/name/"+url.PathEscape("Jaffle VIPs"), nil)
 	ask.Header.Set("Authorization", "Bearer demo")
 	d.crm.Handler().ServeHTTP(resp, ask)
 	var found struct {
@@ -92,14 +92,15 @@ func (h holds) table() (table.Row, []table.Row) {
 
 // sample is the first entry, shortened.
 func sample(records map[string]string) string {
-	for _, key := range slices.Sorted(maps.Keys(records)) {
-		text := []rune(strings.TrimSuffix(key+" "+records[key], " {}"))
-		if len(text) > 90 {
-			text = append(text[:89], '…')
-		}
-		return string(text)
+	if len(records) == 0 {
+		return ""
 	}
-	return ""
+	key := slices.Min(slices.Collect(maps.Keys(records)))
+	text := []rune(strings.TrimSuffix(key+" "+records[key], " {}"))
+	if len(text) > 90 {
+		text = append(text[:89], '…')
+	}
+	return string(text)
 }
 
 // since lists what is different from before, one line a change, sorted.

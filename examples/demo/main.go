@@ -134,11 +134,11 @@ func (d *demo) project(ctx context.Context) error {
 
 func (d *demo) firstLoad(ctx context.Context) error {
 	d.page.section("1. The first run: everything is new")
-	before := d.holds()
+	before := d.holds(ctx)
 	if err := d.dray(ctx, "run"); err != nil {
 		return err
 	}
-	now := d.holds()
+	now := d.holds(ctx)
 	d.page.say("What the tools hold now (asked of them, not of Dray):")
 	d.page.table(now.table())
 	if err := d.profile(ctx); err != nil {
@@ -158,11 +158,11 @@ func (d *demo) profile(ctx context.Context) error {
 
 func (d *demo) nothingToSend(ctx context.Context) error {
 	d.page.section("2. Again: nothing changed, so nothing is sent")
-	before := d.holds()
+	before := d.holds(ctx)
 	if err := d.dray(ctx, "run"); err != nil {
 		return err
 	}
-	now := d.holds()
+	now := d.holds(ctx)
 	sent := now.writes - before.writes
 	d.page.say(fmt.Sprintf("Requests that wrote anything, as the tools counted them: %d", sent))
 	if sent != 0 || now.files != before.files {
@@ -173,18 +173,18 @@ func (d *demo) nothingToSend(ctx context.Context) error {
 
 func (d *demo) onlyWhatChanged(ctx context.Context) error {
 	d.page.section("3. A few rows change")
-	want, err := d.edit()
+	want, err := d.edit(ctx)
 	if err != nil {
 		return err
 	}
 	if err := d.dray(ctx, "plan", "--show-values"); err != nil {
 		return err
 	}
-	before := d.holds()
+	before := d.holds(ctx)
 	if err := d.dray(ctx, "run"); err != nil {
 		return err
 	}
-	now := d.holds()
+	now := d.holds(ctx)
 	changes := now.since(before)
 	d.page.say("What is different at the tools:")
 	d.page.lines(changes)

@@ -12,7 +12,7 @@ func (n Names) table(name string) warehouse.Table {
 // Model is where a model is built.
 func (n Names) Model(name string) warehouse.Table { return n.table(name) }
 
-// Identity, Merges and Profiles belong to an entity.
+// Identity holds an entity's identifiers; it belongs to an entity like Merges and Profiles.
 func (n Names) Identity(entity string) warehouse.Table { return n.table("identity_" + entity) }
 
 // Merges records merges and splits.
@@ -29,7 +29,7 @@ func (n Names) Segment(name string) warehouse.Table { return n.table("segment_" 
 // SegmentHistory holds one row a build and segment.
 func (n Names) SegmentHistory() warehouse.Table { return n.table("segment_history") }
 
-// Snapshot, and the following, belong to a sync.
+// Snapshot is what the destination acknowledged; it belongs to a sync, as what follows does.
 func (n Names) Snapshot(sync string) warehouse.Table { return n.table("snapshot_" + sync) }
 
 // Plan is this run's changes.

@@ -220,8 +220,10 @@ func (s *Sync) fields(p *Program) error {
 		if c.Write == "if_empty" {
 			return diag.At(c.At("write"), "sync.if_empty", "write: if_empty is not supported yet")
 		}
-		f := Field{Name: c.Name, Path: SplitPath(c.Name), Column: FieldColumn(c.Name), Tolerance: c.Tolerance, Write: c.Write,
-			Ordered: c.Ordered, Trigger: c.Trigger == nil || *c.Trigger, Omit: s.Config.Nulls == "omit"}
+		f := Field{
+			Name: c.Name, Path: SplitPath(c.Name), Column: FieldColumn(c.Name), Tolerance: c.Tolerance, Write: c.Write,
+			Ordered: c.Ordered, Trigger: c.Trigger == nil || *c.Trigger, Omit: s.Config.Nulls == "omit",
+		}
 		if c.Nulls != "" {
 			f.Omit = c.Nulls == "omit"
 		}
@@ -304,15 +306,20 @@ func SplitPath(name string) []string {
 // FieldColumn is a field's column in snapshot and plan: its own name unless that is one of the engine's.
 func FieldColumn(name string) string {
 	lower := strings.ToLower(name)
-	if slices.Contains(engineColumns, lower) || strings.HasPrefix(lower, "key_") || strings.HasPrefix(lower, "field_") ||
+	if slices.Contains(engineColumns(), lower) || strings.HasPrefix(lower, "key_") || strings.HasPrefix(lower, "field_") ||
 		strings.HasPrefix(lower, "old_") {
 		return "field_" + name
 	}
 	return name
 }
 
-var engineColumns = []string{"primary_key", "dest_key", "key_hash", "hash", "remote_id", "origin", "acknowledged_at", "uncertain_until",
-	"page", "operation", "state", "reason", "changed", "attempts", "since", "rowid", "rn", "code", "message", "run_id"}
+// engineColumns are the names that snapshot, plan, pending and retry tables use themselves.
+func engineColumns() []string {
+	return []string{
+		"primary_key", "dest_key", "key_hash", "hash", "remote_id", "origin", "acknowledged_at", "uncertain_until",
+		"page", "operation", "state", "reason", "changed", "attempts", "since", "rowid", "rn", "code", "message", "run_id",
+	}
+}
 
 // where turns a condition into SQL over the rows of a sync, aliased. Over profiles it may look into segments; what counts events
 // (did) belongs into a segment, which is computed once.

@@ -77,8 +77,10 @@ type builder struct {
 }
 
 func newBuilder(w warehouse.Warehouse, spec Spec) *builder {
-	return &builder{w: w, d: w.Dialect(), spec: spec, finish: finishBelow,
-		values: map[int]string{}, result: Result{Ignored: map[string]int64{}}}
+	return &builder{
+		w: w, d: w.Dialect(), spec: spec, finish: finishBelow,
+		values: map[int]string{}, result: Result{Ignored: map[string]int64{}},
+	}
 }
 
 func (b *builder) build(ctx context.Context) error {

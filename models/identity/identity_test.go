@@ -86,8 +86,10 @@ func customer(inputs ...*config.Input) Spec {
 }
 
 func specOf(e *config.Entity, inputs ...*config.Input) Spec {
-	spec := Spec{Entity: e, AsOf: asOf, Salt: "test",
-		Target: warehouse.Table{Name: "identity_" + e.Name}, Merges: warehouse.Table{Name: "identity_" + e.Name + "_merges"}}
+	spec := Spec{
+		Entity: e, AsOf: asOf, Salt: "test",
+		Target: warehouse.Table{Name: "identity_" + e.Name}, Merges: warehouse.Table{Name: "identity_" + e.Name + "_merges"},
+	}
 	spec.Prior, spec.PriorMerges = spec.Target, spec.Merges
 	for i, in := range inputs {
 		if in.Name == "" {

@@ -33,8 +33,10 @@ func Normalize(d warehouse.Dialect, id *config.Identifier, expr string) string {
 
 // junk lists what systems write where they know nothing. Such a value would join strangers.
 func junk() []string {
-	return []string{"null", "(null)", "undefined", "none", "nan", "nil", "n/a", "na", "#n/a", "unknown", "(not set)", "not set",
-		"-", "--", "?", "[object object]"}
+	return []string{
+		"null", "(null)", "undefined", "none", "nan", "nil", "n/a", "na", "#n/a", "unknown", "(not set)", "not set",
+		"-", "--", "?", "[object object]",
+	}
 }
 
 // identifies is the condition under which the normalised value v identifies somebody: no junk and not excluded.

@@ -271,8 +271,10 @@ func timeOf(value any) (time.Time, bool) {
 		return when.UTC(), true
 	}
 	s := strings.TrimSpace(text(value))
-	for _, layout := range []string{"2006-01-02", time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999",
-		"2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04", "2006-01-02T15:04"} {
+	for _, layout := range []string{
+		"2006-01-02", time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999",
+		"2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04", "2006-01-02T15:04",
+	} {
 		if when, err := time.Parse(layout, s); err == nil {
 			return when.UTC(), true
 		}

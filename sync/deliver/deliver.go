@@ -363,8 +363,10 @@ func (d *delivery) safely(ctx context.Context, b *batch, started time.Time) (out
 			d.Log.Error("a connector panicked", "type", d.Spec.Type, "stack", string(debug.Stack()))
 			outcomes = make([]Row, len(b.rows))
 			for i, r := range b.rows {
-				outcomes[i] = Row{KeyHash: b.page.KeyHash[r], Operation: b.page.Changes[r].Operation, Class: Uncertain, Code: "internal", SentAt: started,
-					Until: d.Now().Add(d.Settle)}
+				outcomes[i] = Row{
+					KeyHash: b.page.KeyHash[r], Operation: b.page.Changes[r].Operation, Class: Uncertain, Code: "internal", SentAt: started,
+					Until: d.Now().Add(d.Settle),
+				}
 			}
 		}
 	}()
@@ -377,8 +379,10 @@ func exceptions(outcomes []Row) []state.Exception {
 		if plain(r) {
 			continue
 		}
-		out = append(out, state.Exception{Row: i, Class: r.Class, Code: r.Code, Message: r.Message, RemoteID: r.RemoteID, Origin: r.Origin,
-			Attempt: r.Attempt, Until: r.Until})
+		out = append(out, state.Exception{
+			Row: i, Class: r.Class, Code: r.Code, Message: r.Message, RemoteID: r.RemoteID, Origin: r.Origin,
+			Attempt: r.Attempt, Until: r.Until,
+		})
 	}
 	return out
 }

@@ -51,6 +51,8 @@ func text(v any) string {
 const levelRetry = slog.LevelInfo
 
 func retryAttrs(run destination.Run, p part, e *destination.Error) []slog.Attr {
-	return []slog.Attr{slog.String("sync", run.Sync), slog.String("run", run.ID), slog.Int("rows", len(p.rows)), slog.Int("attempt", p.attempt),
-		slog.String("code", e.Code), slog.Duration("retry_after", e.RetryAfter)}
+	return []slog.Attr{
+		slog.String("sync", run.Sync), slog.String("run", run.ID), slog.Int("rows", len(p.rows)), slog.Int("attempt", p.attempt),
+		slog.String("code", e.Code), slog.Duration("retry_after", e.RetryAfter),
+	}
 }

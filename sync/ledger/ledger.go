@@ -147,9 +147,11 @@ func (l *Ledger) readWhere(ctx context.Context, where string) ([]Meta, error) {
 func metaOf(v []any) (Meta, error) {
 	text := func(i int) string { s, _ := v[i].(string); return s }
 	num := func(i int) int64 { n, _ := v[i].(int64); return n }
-	m := Meta{Sync: text(0), Project: text(1), Target: text(2), Destination: text(3), DestinationType: text(4), AccountID: text(5), Object: text(6),
+	m := Meta{
+		Sync: text(0), Project: text(1), Target: text(2), Destination: text(3), DestinationType: text(4), AccountID: text(5), Object: text(6),
 		Container: text(7), BaseURL: text(8), Generation: num(9), Revision: num(10), Mapping: text(11), KeySalt: num(12),
-		HashVersion: text(13), OpenRun: text(15), OpenMode: text(16), Exists: true}
+		HashVersion: text(13), OpenRun: text(15), OpenMode: text(16), Exists: true,
+	}
 	if num(17) > SchemaVersion {
 		return m, diag.Errorf(diag.Invalid, "upgrade.needed", "Dray's tables in this schema were written by a newer Dray").
 			WithHint("use that version, or a newer one")
@@ -168,8 +170,10 @@ func (l *Ledger) WriteSQL(m Meta, now time.Time) ([]string, error) {
 		return nil, err
 	}
 	t := d.Table(l.Names.Meta())
-	values := []any{m.Sync, m.Project, m.Target, m.Destination, m.DestinationType, m.AccountID, m.Object, m.Container, m.BaseURL, m.Generation, m.Revision,
-		m.Mapping, m.KeySalt, m.HashVersion, string(columns), m.OpenRun, m.OpenMode, int64(SchemaVersion), int64(MinReader), now}
+	values := []any{
+		m.Sync, m.Project, m.Target, m.Destination, m.DestinationType, m.AccountID, m.Object, m.Container, m.BaseURL, m.Generation, m.Revision,
+		m.Mapping, m.KeySalt, m.HashVersion, string(columns), m.OpenRun, m.OpenMode, int64(SchemaVersion), int64(MinReader), now,
+	}
 	lits := make([]string, len(values))
 	for i, v := range values {
 		lits[i] = d.Value(v)

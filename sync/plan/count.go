@@ -13,7 +13,6 @@ import (
 type check struct {
 	collisions int64 // rows joined by hash whose keys differ, or planned rows of different keys with one hash
 	doubled    int64 // planned rows of the model that share their key with another
-	adds, left int64 // rows without a partner on the other side
 }
 
 // count reads the plan's groups and the two row counts in one statement.

@@ -40,7 +40,6 @@ type Options struct {
 	ViaReady bool // the snapshot of the sync named in via is there
 	// Others are the snapshots of other syncs on the same destination and object: a delete looks into them first.
 	Others []warehouse.Table
-	exact  bool
 }
 
 // Backfill sends rows again whatever the difference says.
@@ -187,14 +186,19 @@ func (l *Layout) planColumns(alias string) string {
 	for _, c := range l.columns() {
 		cols = append(cols, alias+"."+l.Dialect.Quote(c.Column))
 	}
-	for _, c := range tailColumns {
+	for _, c := range tailColumns() {
 		cols = append(cols, alias+"."+c)
 	}
 	return strings.Join(cols, ", ")
 }
 
-var tailColumns = []string{"key_hash", "hash", "operation", "state", "reason", "changed", "remote_id", "origin", "acknowledged",
-	"was_uncertain", "from_model", "matched", "attempts", "first_failed_at", "old_dest_key"}
+// tailColumns are the engine's own, behind the data.
+func tailColumns() []string {
+	return []string{
+		"key_hash", "hash", "operation", "state", "reason", "changed", "remote_id", "origin", "acknowledged",
+		"was_uncertain", "from_model", "matched", "attempts", "first_failed_at", "old_dest_key",
+	}
+}
 
 // changeColumns joins both sides of a change into one row: new values as they take effect, or those acknowledged for a row that left.
 func (l *Layout) changeColumns(o Options) string {

@@ -40,16 +40,30 @@ func TestStatements(t *testing.T) {
 		sync compile.Sync
 		o    Options
 	}{
-		{"mirror_integer_key", compile.Sync{Mode: destination.Mirror, Config: &config.Sync{}, OnRemove: config.OnRemove{Act: "delete"}, Keys: key("id"),
-			Fields: []compile.Field{field("name", compile.Field{}), field("tags", compile.Field{})}}, Options{}},
-		{"upsert_text_key_with_retries", compile.Sync{Mode: destination.Upsert, Config: &config.Sync{NullKey: "skip"}, Keys: key("email"),
-			Fields: []compile.Field{field("name", compile.Field{Omit: true}), field("score", compile.Field{Tolerance: 0.5}), field("hash", compile.Field{Expr: "name", Write: "on_add"})}},
-			Options{HasRetry: true}},
-		{"mirror_several_keys_keep_first", compile.Sync{Mode: destination.Mirror, Config: &config.Sync{OnDuplicateKey: &config.OnDuplicate{Act: "keep_first", OrderBy: "score desc"}},
-			OnRemove: config.OnRemove{Act: "clear"}, Keys: append(key("email"), key("id")...), Fields: []compile.Field{field("name", compile.Field{})}}, Options{}},
-		{"insert_with_owed", compile.Sync{Mode: destination.Insert, EventID: []string{"id"}, Remember: 24 * time.Hour, Config: &config.Sync{Event: &config.Event{At: "happened", MaxAge: config.Duration{Duration: time.Hour}}, OnExpired: "drop"},
-			Keys: key("email"), Fields: []compile.Field{field("name", compile.Field{})}},
-			Options{Pending: []string{"primary_key", "dest_key", "key_1", "name", "key_hash", "since", "uncertain_until"}}},
+		{"mirror_integer_key", compile.Sync{
+			Mode: destination.Mirror, Config: &config.Sync{}, OnRemove: config.OnRemove{Act: "delete"}, Keys: key("id"),
+			Fields: []compile.Field{field("name", compile.Field{}), field("tags", compile.Field{})},
+		}, Options{}},
+		{
+			"upsert_text_key_with_retries",
+			compile.Sync{
+				Mode: destination.Upsert, Config: &config.Sync{NullKey: "skip"}, Keys: key("email"),
+				Fields: []compile.Field{field("name", compile.Field{Omit: true}), field("score", compile.Field{Tolerance: 0.5}), field("hash", compile.Field{Expr: "name", Write: "on_add"})},
+			},
+			Options{HasRetry: true},
+		},
+		{"mirror_several_keys_keep_first", compile.Sync{
+			Mode: destination.Mirror, Config: &config.Sync{OnDuplicateKey: &config.OnDuplicate{Act: "keep_first", OrderBy: "score desc"}},
+			OnRemove: config.OnRemove{Act: "clear"}, Keys: append(key("email"), key("id")...), Fields: []compile.Field{field("name", compile.Field{})},
+		}, Options{}},
+		{
+			"insert_with_owed",
+			compile.Sync{
+				Mode: destination.Insert, EventID: []string{"id"}, Remember: 24 * time.Hour, Config: &config.Sync{Event: &config.Event{At: "happened", MaxAge: config.Duration{Duration: time.Hour}}, OnExpired: "drop"},
+				Keys: key("email"), Fields: []compile.Field{field("name", compile.Field{})},
+			},
+			Options{Pending: []string{"primary_key", "dest_key", "key_1", "name", "key_hash", "since", "uncertain_until"}},
+		},
 	}
 	for _, c := range cases {
 		c.sync.Name, c.sync.Input, c.sync.PrimaryKey = "people", "SELECT * FROM people", []string{"id"}

@@ -28,9 +28,11 @@ func (c *Changes) Lookup(ctx context.Context, w Querier, o Options, key string) 
 	is := func(alias string) string {
 		return fmt.Sprintf("(%s = %s OR lower(%s) = lower(%[2]s))", text(alias+".primary_key"), d.Text(key), text(alias+".dest_key"))
 	}
-	cols := []string{text("coalesce(n.primary_key, s.primary_key)"), text("coalesce(n.dest_key, s.dest_key)"),
+	cols := []string{
+		text("coalesce(n.primary_key, s.primary_key)"), text("coalesce(n.dest_key, s.dest_key)"),
 		d.HashText(l.keyHash("coalesce(n.dest_key, s.dest_key)")), "n.present", "s.present", "coalesce(p.operation, '')", "coalesce(p.state, '')",
-		"coalesce(p.reason, '')", "coalesce(s.remote_id, '')", "coalesce(s.origin, '')", "s.acknowledged_at", "s.uncertain_until"}
+		"coalesce(p.reason, '')", "coalesce(s.remote_id, '')", "coalesce(s.origin, '')", "s.acknowledged_at", "s.uncertain_until",
+	}
 	for _, f := range l.Fields {
 		col := warehouse.Column{Type: f.Type, Kind: f.Kind}
 		cols = append(cols, d.Wire("n."+d.Quote(f.Column), col))
@@ -66,8 +68,10 @@ func (c *Changes) row(v []any) Row {
 		}
 		return nil
 	}
-	r := Row{PrimaryKey: str(0), DestKey: str(1), KeyHash: str(2), Operation: str(5), State: str(6), Reason: str(7), RemoteID: str(8), Origin: str(9),
-		AcknowledgedAt: when(10), UncertainUntil: when(11)}
+	r := Row{
+		PrimaryKey: str(0), DestKey: str(1), KeyHash: str(2), Operation: str(5), State: str(6), Reason: str(7), RemoteID: str(8), Origin: str(9),
+		AcknowledgedAt: when(10), UncertainUntil: when(11),
+	}
 	if v[3] == true {
 		r.Now = map[string]any{}
 	}

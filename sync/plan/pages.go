@@ -28,7 +28,6 @@ type Pager struct {
 	pages  int64
 	width  int
 	filter string
-	skip   map[destination.Operation]bool
 	dedupe func(destination.Change, int64, int64) string
 }
 

@@ -52,8 +52,14 @@ func sameFields(have, want []Column) bool {
 func (l *Layout) snapshotTail() [][2]string {
 	d := l.Dialect
 	text, ts := d.Type(warehouse.Text), d.Type(warehouse.Timestamp)
-	return [][2]string{{"key_hash", d.HashType()}, {"hash", d.HashType()}, {"remote_id", text}, {"origin", text},
-		{"acknowledged_at", ts}, {"uncertain_until", ts}}
+	return [][2]string{
+		{"key_hash", d.HashType()},
+		{"hash", d.HashType()},
+		{"remote_id", text},
+		{"origin", text},
+		{"acknowledged_at", ts},
+		{"uncertain_until", ts},
+	}
 }
 
 // Kept are the data columns a snapshot holds: in insert mode the event id alone.

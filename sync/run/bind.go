@@ -87,8 +87,10 @@ func (s *Session) bound(ctx context.Context, c *compile.Sync, conn *connection) 
 	if err := problems.Err(); err != nil {
 		return m, nil, err
 	}
-	m = ledger.Meta{Sync: c.Name, Project: s.Project.Name, Target: s.Project.TargetName, Destination: c.Destination.Name, DestinationType: c.Spec.Type,
-		AccountID: account.ID, Object: c.Object.Name, BaseURL: withoutSecrets(conn.baseURL), Mapping: mapping(c), Generation: 1}
+	m = ledger.Meta{
+		Sync: c.Name, Project: s.Project.Name, Target: s.Project.TargetName, Destination: c.Destination.Name, DestinationType: c.Spec.Type,
+		AccountID: account.ID, Object: c.Object.Name, BaseURL: withoutSecrets(conn.baseURL), Mapping: mapping(c), Generation: 1,
+	}
 	if containers, ok := conn.dest.(destination.Containers); ok && len(c.Object.Container) > 0 {
 		if m.Container, err = containers.Container(ctx, c.Object.Name, options); err != nil {
 			return m, nil, destinationError(c.Destination.Name, err)

@@ -81,10 +81,12 @@ func (r *one) committer() *commit.Committer {
 }
 
 func (r *one) committerOf(m ledger.Meta, runID string, mode destination.Mode, held []destination.Operation, highest int64) *commit.Committer {
-	return &commit.Committer{W: r.Warehouse, Names: r.ledger.Names, Plan: r.ledger.Names.Plan(r.sync.Name), Sync: r.sync.Name, RunID: runID,
+	return &commit.Committer{
+		W: r.Warehouse, Names: r.ledger.Names, Plan: r.ledger.Names.Plan(r.sync.Name), Sync: r.sync.Name, RunID: runID,
 		Mode: mode, Columns: m.Standing, Held: held, Pages: plan.Pages(highest), Highest: highest,
 		Own:         r.sync.Spec.OwnsObjects || r.sync.Object.Membership,
-		GiveUpAfter: r.sync.Config.Retry.GiveUpAfter.Duration, OnUncertain: r.sync.Config.OnUncertain, Now: r.deps.now}
+		GiveUpAfter: r.sync.Config.Retry.GiveUpAfter.Duration, OnUncertain: r.sync.Config.OnUncertain, Now: r.deps.now,
+	}
 }
 
 // open says in the warehouse that this run's plan is being delivered: whoever comes after a crash finds it there.
@@ -138,11 +140,13 @@ func (r *one) delivery(s *sink, lease *lease) deliver.Config {
 	if r.sync.OnRemove.Act == "set" {
 		pages = &setting{pages, r.setValues()}
 	}
-	c := deliver.Config{Name: r.sync.Destination.Name, Destination: r.conn.dest, Spec: r.conn.spec, Object: r.sync.Object, Options: r.options, Container: r.bound.Container,
+	c := deliver.Config{
+		Name: r.sync.Destination.Name, Destination: r.conn.dest, Spec: r.conn.spec, Object: r.sync.Object, Options: r.options, Container: r.bound.Container,
 		Run:    destination.Run{ID: r.holder.RunID, Sync: r.sync.Name, Object: r.sync.Object.Name, Mode: r.sync.Mode, Started: r.report.StartedAt},
 		Schema: r.layout.Schema(), Pages: pages, Journal: r.State, Pacer: r.conn.pacer, BatchSize: r.conn.spec.BatchSize(r.sync.Object, r.conn.config), Attempts: attempts, Timeout: t,
 		Settle: settle(r.sync.Destination, r.conn), OnUncertain: r.sync.Config.OnUncertain, Now: r.deps.now, After: r.deps.After, Log: r.log,
-		Lease: func() error { return lease.outlives(t) }, Done: s.done, Provisional: s.provisional}
+		Lease: func() error { return lease.outlives(t) }, Done: s.done, Provisional: s.provisional,
+	}
 	if r.deps.Progress != nil {
 		c.Progress = r.deps.Progress.Add
 	}

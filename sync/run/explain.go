@@ -114,9 +114,11 @@ func (s *Session) absent(_ context.Context, _ *compile.Program, c *compile.Sync,
 }
 
 func explanation(name string, c *compile.Sync, r plan.Row) Explanation {
-	out := Explanation{Sync: name, PrimaryKey: r.PrimaryKey, DestKey: r.DestKey, KeyHash: r.KeyHash, InSync: r.Now != nil,
+	out := Explanation{
+		Sync: name, PrimaryKey: r.PrimaryKey, DestKey: r.DestKey, KeyHash: r.KeyHash, InSync: r.Now != nil,
 		Acknowledged: r.Acknowledged != nil && r.UncertainUntil == nil, Planned: r.Operation, State: r.State, Reason: r.Reason,
-		RemoteID: r.RemoteID, Origin: r.Origin, AckAt: r.AcknowledgedAt, Uncertain: r.UncertainUntil, Fields: []ExplainedField{}, Outcomes: []ExplainedOutcome{}}
+		RemoteID: r.RemoteID, Origin: r.Origin, AckAt: r.AcknowledgedAt, Uncertain: r.UncertainUntil, Fields: []ExplainedField{}, Outcomes: []ExplainedOutcome{},
+	}
 	if out.Planned == "" {
 		out.Planned = "none"
 	}

@@ -112,8 +112,10 @@ type lateRequest struct {
 }
 
 func newWorld(t testing.TB, seed uint64, sync string) *world {
-	v := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 7)), model: map[int]int{}, refused: map[string]bool{},
-		clock: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+	v := &world{
+		t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 7)), model: map[int]int{}, refused: map[string]bool{},
+		clock: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+	}
 	v.r = newReceiver(t)
 	v.r.answer = v.answer
 	v.p = newProject(t, fmt.Sprintf(`

@@ -49,8 +49,10 @@ func (s *Session) Status(ctx context.Context) ([]SyncStatus, error) {
 	var out []SyncStatus
 	for _, name := range s.syncNames() {
 		n := s.Graph.Nodes[syncID(name)].Sync
-		st := SyncStatus{Sync: name, Destination: n.Destination, Object: n.Object, Mode: n.Mode, Schedule: n.Schedule,
-			Enabled: n.Enabled == nil || *n.Enabled, OpenRun: open[name], Source: first(n.Model, n.Segment, n.Entity)}
+		st := SyncStatus{
+			Sync: name, Destination: n.Destination, Object: n.Object, Mode: n.Mode, Schedule: n.Schedule,
+			Enabled: n.Enabled == nil || *n.Enabled, OpenRun: open[name], Source: first(n.Model, n.Segment, n.Entity),
+		}
 		st.NextRun = s.next(n.Schedule, n.Timezone)
 		delete(known, name)
 		out = append(out, st)
@@ -139,8 +141,10 @@ func (s *Session) Runs(ctx context.Context, sync string, limit int) ([]report.Ru
 				return nil, fmt.Errorf("reading run %s: %w", r.RunID, err)
 			}
 		} else {
-			rep = report.Run{RunID: r.RunID, Sync: r.Sync, Status: report.Interrupted, ExitCode: 130, StartedAt: r.StartedAt,
-				Error: &report.Problem{Code: "killed", Message: "the run has not ended: it was killed, or is under way"}}
+			rep = report.Run{
+				RunID: r.RunID, Sync: r.Sync, Status: report.Interrupted, ExitCode: 130, StartedAt: r.StartedAt,
+				Error: &report.Problem{Code: "killed", Message: "the run has not ended: it was killed, or is under way"},
+			}
 		}
 		out = append(out, rep)
 	}

@@ -104,8 +104,10 @@ func (r *one) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	statements = append([]string{r.layout.AdoptSQL(o), "DELETE FROM " + r.table(r.ledger.Names.Plan(r.sync.Name)),
-		"DELETE FROM " + r.table(r.ledger.Names.Retry(r.sync.Name))}, statements...)
+	statements = append([]string{
+		r.layout.AdoptSQL(o), "DELETE FROM " + r.table(r.ledger.Names.Plan(r.sync.Name)),
+		"DELETE FROM " + r.table(r.ledger.Names.Retry(r.sync.Name)),
+	}, statements...)
 	if r.sync.Mode == destination.Insert {
 		statements = append(statements, "DELETE FROM "+r.table(r.ledger.Names.Pending(r.sync.Name)))
 	}

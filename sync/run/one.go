@@ -167,8 +167,10 @@ func (r *one) standing(l *plan.Layout, st plan.Standing, now time.Time) ledger.M
 }
 
 func standingOf(m ledger.Meta, exists bool) plan.Standing {
-	return plan.Standing{Exists: exists, Columns: m.Standing.Fields, PrimaryKey: m.Standing.PrimaryKey, DestKey: m.Standing.DestKey,
-		Keys: m.Standing.Keys, HashVersion: m.HashVersion, KeySalt: m.KeySalt}
+	return plan.Standing{
+		Exists: exists, Columns: m.Standing.Fields, PrimaryKey: m.Standing.PrimaryKey, DestKey: m.Standing.DestKey,
+		Keys: m.Standing.Keys, HashVersion: m.HashVersion, KeySalt: m.KeySalt,
+	}
 }
 
 // planOptions reads what the plan must know of the tables around it.
@@ -319,8 +321,10 @@ func (r *one) finish(ctx context.Context, err error) (report.Run, error) {
 	if jerr != nil {
 		return r.report, errors.Join(err, jerr)
 	}
-	if serr := r.State.End(ctx, state.Run{RunID: r.holder.RunID, Schema: r.Project.Schema, Sync: r.sync.Name, StartedAt: r.report.StartedAt,
-		FinishedAt: r.report.FinishedAt, Status: string(r.report.Status), Report: text}); serr != nil && err == nil {
+	if serr := r.State.End(ctx, state.Run{
+		RunID: r.holder.RunID, Schema: r.Project.Schema, Sync: r.sync.Name, StartedAt: r.report.StartedAt,
+		FinishedAt: r.report.FinishedAt, Status: string(r.report.Status), Report: text,
+	}); serr != nil && err == nil {
 		err = serr
 	}
 	return r.report, err
@@ -378,6 +382,8 @@ func sqlError(c *compile.Sync, err error) error {
 	if err == nil || errors.As(err, &known) || errors.Is(err, context.Canceled) {
 		return err
 	}
-	return &diag.Error{Kind: kindOfSQL(err), Pos: c.Config.Pos, Code: "sync.sql", Msg: "sync " + c.Name, Err: err,
-		Hint: "look at the statement: dray compile " + c.Name}
+	return &diag.Error{
+		Kind: kindOfSQL(err), Pos: c.Config.Pos, Code: "sync.sql", Msg: "sync " + c.Name, Err: err,
+		Hint: "look at the statement: dray compile " + c.Name,
+	}
 }

@@ -89,8 +89,10 @@ func (s *State) writeGroup(group []write) error {
 	if err != nil {
 		return wrap("writing", err)
 	}
-	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing
+	defer tx.Rollback() // after Commit it does nothing
 	insert, answer := tx.StmtContext(ctx, s.insert), tx.StmtContext(ctx, s.answer)
+	defer insert.Close()
+	defer answer.Close()
 	for _, w := range group {
 		if b := w.entry.Answer; b != nil {
 			blob, err := json.Marshal(b.Exceptions)
@@ -201,7 +203,7 @@ func (s *State) Committed(ctx context.Context, runID string, pages []int64, all 
 	if err != nil {
 		return wrap("writing", err)
 	}
-	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing
+	defer tx.Rollback() // after Commit it does nothing
 	for _, table := range []string{"batches", "pages"} {
 		if all {
 			_, err = tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE run_id = ?", runID)

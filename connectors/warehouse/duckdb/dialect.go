@@ -325,8 +325,10 @@ func formatOf(path string) string {
 	for _, z := range []string{".gz", ".zst"} {
 		p = strings.TrimSuffix(p, z)
 	}
-	for ending, format := range map[string]string{".csv": "csv", ".tsv": "csv", ".txt": "csv", ".parquet": "parquet",
-		".json": "json", ".jsonl": "json", ".ndjson": "json"} {
+	for ending, format := range map[string]string{
+		".csv": "csv", ".tsv": "csv", ".txt": "csv", ".parquet": "parquet",
+		".json": "json", ".jsonl": "json", ".ndjson": "json",
+	} {
 		if strings.HasSuffix(p, ending) {
 			return format
 		}

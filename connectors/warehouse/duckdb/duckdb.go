@@ -178,7 +178,7 @@ func (w *Warehouse) Atomic(ctx context.Context, statements ...string) error {
 	if err != nil {
 		return wrap(err)
 	}
-	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing; before it, the first error is the one to tell
+	defer tx.Rollback() // after Commit it does nothing; before it, the first error is the one to tell
 	for _, s := range statements {
 		if _, err := tx.ExecContext(ctx, s); err != nil {
 			return wrap(err)
