@@ -104,7 +104,7 @@ type Object struct {
 	// Rekey: the identity of a record can be changed by its RemoteID.
 	Rekey bool
 	// Membership: rows are members of a container (list, audience) and Dray's own; MembersByID: written by RemoteID,
-	// which comes from the sync named in `via:` or from Resolver.
+	// which comes from the sync named in `via:` or from Resolver; a rekey of one is written like an add, of the same record.
 	Membership  bool
 	MembersByID bool
 	// Container names the options that choose the container (list, audience): part of the binding.

@@ -56,6 +56,8 @@ type Config struct {
 	Provisional bool
 	// Lease says whether a request may still be started: the lock outlives its time-out (DESIGN §6.1).
 	Lease func() error
+	// Leaving tells which of these records this run removes; nil = it removes none. Members by record id only.
+	Leaving func(ctx context.Context, ids []string) (map[string]bool, error)
 	// Done takes each page whose rows all have an outcome, from one goroutine at a time.
 	Done func(ctx context.Context, p Result) error
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/dray-dev/dray/connectors/destination"
@@ -61,11 +62,19 @@ func (d *delivery) resolve(ctx context.Context, b *batch, all []int, outcomes []
 			}
 			return parts(with)
 		}
+		leaving, err := d.leaving(ctx, ids)
+		if err != nil {
+			d.halt(err)
+		}
 		found := without
 		without = nil
 		for k, i := range found {
 			if ids[k] == "" {
 				without = append(without, i)
+				continue
+			}
+			if outcomes[i].Operation != destination.OpRemove && (err != nil || leaving[ids[k]]) {
+				d.close(&outcomes[i], Deferred, "moved", "") // this run removes the record under another key
 				continue
 			}
 			b.page.Changes[b.rows[i]].RemoteID = ids[k]
@@ -80,6 +89,14 @@ func (d *delivery) resolve(ctx context.Context, b *batch, all []int, outcomes []
 		d.close(&outcomes[i], NoRecord, "no_record", "")
 	}
 	return parts(with)
+}
+
+func (d *delivery) leaving(ctx context.Context, ids []string) (map[string]bool, error) {
+	known := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return id == "" })
+	if d.Leaving == nil || len(known) == 0 {
+		return nil, nil
+	}
+	return d.Leaving(context.WithoutCancel(ctx), known)
 }
 
 func (d *delivery) lookupFailed(err error) {

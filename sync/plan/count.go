@@ -158,17 +158,73 @@ func (c *Changes) rekey(ctx context.Context, w Querier, o Options, found check) 
 		return nil
 	}
 	t := l.Dialect.Table(l.Plan)
+	same := ""
+	if l.Sync.Object.MembersByID { // a member moves only where both keys name the same record
+		same = " AND a.remote_id = g.remote_id"
+	}
 	pairs := fmt.Sprintf(`(SELECT a.primary_key, a.key_hash AS new_hash, g.key_hash AS old_hash, g.dest_key AS old_dest_key, g.remote_id, g.origin FROM
-(SELECT primary_key, min(key_hash) AS key_hash FROM %[1]s WHERE operation = 'add' AND state = 'send' GROUP BY primary_key HAVING count(*) = 1) a
+(SELECT primary_key, min(key_hash) AS key_hash, min(remote_id) AS remote_id FROM %[1]s WHERE operation = 'add' AND state = 'send' GROUP BY primary_key HAVING count(*) = 1) a
 JOIN (SELECT primary_key, min(key_hash) AS key_hash, min(dest_key) AS dest_key, min(remote_id) AS remote_id, min(origin) AS origin FROM %[1]s WHERE NOT from_model AND remote_id IS NOT NULL GROUP BY primary_key HAVING count(*) = 1) g
-ON a.primary_key = g.primary_key)`, t)
+ON a.primary_key = g.primary_key%[2]s)`, t, same)
 	err := w.Atomic(ctx,
 		fmt.Sprintf("UPDATE %s AS p SET operation = 'rekey', old_dest_key = r.old_dest_key, remote_id = r.remote_id, origin = r.origin, matched = true, first_failed_at = NULL FROM %s r WHERE p.key_hash = r.new_hash AND p.operation = 'add'", t, pairs),
 		fmt.Sprintf("DELETE FROM %s WHERE NOT from_model AND dest_key IN (SELECT old_dest_key FROM %[1]s WHERE operation = 'rekey')", t))
 	if err != nil {
 		return err
 	}
+	return c.again(ctx, w, o)
+}
+
+// again counts a plan that was changed after it was counted.
+func (c *Changes) again(ctx context.Context, w Querier, o Options) error {
 	c.Groups, c.Rows = nil, 0
-	_, err = c.count(ctx, w, o)
+	_, err := c.count(ctx, w, o)
 	return err
+}
+
+// moved keeps members in a list that are still meant to be there under another key. A member is written by its record's id, so
+// two keys can name one member, and a remove planned for one of them would take the other's away: where the snapshot has the
+// record under another key it is only forgotten, where a row yet to be added has it the remove waits for that row's outcome.
+func (c *Changes) moved(ctx context.Context, w Querier, o Options) error {
+	l := c.Layout
+	if c.Count(func(g Group) bool { return g.Operation == destination.OpRemove && g.State == Send }) == 0 {
+		return nil
+	}
+	t := l.Dialect.Table(l.Plan)
+	leaving := "operation = 'remove' AND state = 'send' AND remote_id IS NOT NULL"
+	err := w.Atomic(ctx,
+		fmt.Sprintf("UPDATE %s SET operation = '%s', reason = 'moved' WHERE %s AND remote_id IN (SELECT s.remote_id FROM %s s LEFT JOIN %[1]s p ON p.dest_key = s.dest_key AND NOT p.from_model WHERE s.remote_id IS NOT NULL AND p.dest_key IS NULL)",
+			t, Forget, leaving, l.snapshotFrom(o.Standing, o.Now)),
+		fmt.Sprintf("UPDATE %s SET state = '%s', reason = 'moved' WHERE %s AND remote_id IN (SELECT remote_id FROM %[1]s WHERE operation = 'add' AND remote_id IS NOT NULL)",
+			t, Deferred, leaving))
+	if err != nil {
+		return err
+	}
+	return c.again(ctx, w, o)
+}
+
+// Leaving tells which of these records the plan removes: a member that is added under another key in the same run must wait, or
+// the remove could come last.
+func (c *Changes) Leaving(ctx context.Context, w Querier, ids []string) (map[string]bool, error) {
+	d := c.Layout.Dialect
+	quoted := make([]string, len(ids))
+	for i, id := range ids {
+		quoted[i] = d.Text(id)
+	}
+	rows, err := w.Query(ctx, "SELECT DISTINCT remote_id FROM "+d.Table(c.Layout.Plan)+" WHERE operation = 'remove' AND state = 'send' AND remote_id IN ("+strings.Join(quoted, ", ")+")")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	out := map[string]bool{}
+	for rows.Next() {
+		v, err := rows.Values()
+		if err != nil {
+			return nil, err
+		}
+		if id, ok := v[0].(string); ok {
+			out[id] = true
+		}
+	}
+	return out, rows.Err()
 }

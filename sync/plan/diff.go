@@ -128,9 +128,14 @@ func diff(ctx context.Context, w Querier, l *Layout, o Options) (c *Changes, col
 	if err := c.duplicates(ctx, w, check, o); err != nil {
 		return nil, false, err
 	}
-	if l.Sync.Object.Rekey && l.Sync.Mode != destination.Insert && l.Sync.Mode != destination.Update {
+	if (l.Sync.Object.Rekey || l.Sync.Object.MembersByID) && l.Sync.Mode != destination.Insert && l.Sync.Mode != destination.Update {
 		if err := c.rekey(ctx, w, o, check); err != nil {
 			return nil, false, fmt.Errorf("looking for changed keys of %s: %w", l.Sync.Name, err)
+		}
+	}
+	if l.Sync.Object.MembersByID {
+		if err := c.moved(ctx, w, o); err != nil {
+			return nil, false, fmt.Errorf("looking for members of %s that have another key: %w", l.Sync.Name, err)
 		}
 	}
 	return c, false, nil

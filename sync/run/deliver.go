@@ -147,6 +147,11 @@ func (r *one) delivery(s *sink, lease *lease) deliver.Config {
 		Settle: settle(r.sync.Destination, r.conn), OnUncertain: r.sync.Config.OnUncertain, Now: r.deps.now, After: r.deps.After, Log: r.log,
 		Lease: func() error { return lease.outlives(t) }, Done: s.done, Provisional: s.provisional,
 	}
+	if r.sync.Object.MembersByID && r.changes.Count(func(g plan.Group) bool { return r.sends(g) && g.Operation == destination.OpRemove }) > 0 {
+		c.Leaving = func(ctx context.Context, ids []string) (map[string]bool, error) {
+			return r.changes.Leaving(ctx, r.Warehouse, ids)
+		}
+	}
 	if r.deps.Progress != nil {
 		c.Progress = r.deps.Progress.Add
 	}

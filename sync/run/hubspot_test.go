@@ -2,7 +2,9 @@ package run_test
 
 import (
 	"fmt"
+	"maps"
 	"net/http/httptest"
+	"slices"
 	"testing"
 
 	"github.com/dray-dev/dray/connectors/registry"
@@ -10,7 +12,7 @@ import (
 )
 
 // hubspotProject delivers raw.people to HubSpot's stand-in: contacts by e-mail, and members of a list by the contacts' record ids.
-func hubspotProject(t *testing.T) (*project, standin.StandIn) {
+func hubspotProject(t *testing.T, via string) (*project, standin.StandIn) {
 	var hub standin.StandIn
 	for _, e := range registry.Destinations() {
 		if e.Connector.Spec().Type == "hubspot" {
@@ -37,7 +39,7 @@ syncs:
     options: {list: Friends, create: true}
     mode: mirror
     key: {email: email}
-    via: contacts
+    %s
     guard: {max_removes: 100%%}
   - name: contacts
     model: people
@@ -48,7 +50,7 @@ syncs:
     fields: {firstname: name}
     on_remove: delete
     guard: {max_removes: 100%%}
-`, srv.URL), nil)
+`, srv.URL, via), nil)
 	p.env["TOKEN"] = "pat-secret"
 	p.exec("CREATE SCHEMA raw", "CREATE TABLE raw.people (id BIGINT, email VARCHAR, name VARCHAR, n INTEGER)",
 		"INSERT INTO raw.people SELECT i, 'U' || i || '@Example.com', 'name ' || i, i FROM range(10) t(i)")
@@ -57,7 +59,7 @@ syncs:
 
 func TestHubSpot(t *testing.T) {
 	t.Parallel()
-	p, _ := hubspotProject(t)
+	p, _ := hubspotProject(t, "via: contacts")
 	reports, err := p.run()
 	if err != nil || len(reports) != 2 {
 		t.Fatalf("%v", err)
@@ -75,7 +77,8 @@ func TestHubSpot(t *testing.T) {
 	}
 	// A changed address is one rekey by record id; the list's member is the same record.
 	p.exec("UPDATE raw.people SET email = 'new@example.com' WHERE id = 7")
-	if reports, err = p.run(); err != nil || reports[0].Delivered.Update != 1 || reports[0].Planned.Total() != 1 {
+	if reports, err = p.run(); err != nil || reports[0].Delivered.Update != 1 || reports[0].Planned.Total() != 1 ||
+		reports[1].Delivered.Update != 1 || reports[1].Planned.Total() != 1 {
 		t.Fatalf("a changed key: %v %s", err, canonical(reports))
 	}
 	if now := p.query("SELECT remote_id FROM dray.snapshot_contacts WHERE dest_key = 'new@example.com'"); len(now) != 1 || now[0] != ids[0] {
@@ -84,6 +87,56 @@ func TestHubSpot(t *testing.T) {
 	p.exec("DELETE FROM raw.people WHERE id IN (7, 8)")
 	if reports, err = p.run(); err != nil || reports[0].Delivered.Remove != 2 || reports[1].Delivered.Remove != 2 {
 		t.Fatalf("rows left: %v %s", err, canonical(reports))
+	}
+	if reports, err = p.run(); err != nil || reports[0].Requests+reports[1].Requests != 0 {
+		t.Fatalf("quiet again: %v %s", err, canonical(reports))
+	}
+}
+
+// members are the addresses in the list, as the stand-in has them.
+func (p *project) members(hub standin.StandIn) []string {
+	p.t.Helper()
+	list := p.query("SELECT container FROM dray.meta WHERE sync = 'members'")
+	return slices.Sorted(maps.Keys(hub.Records("list_members", list[0])))
+}
+
+// Members are written by record id: a remove of one key must not take away who is a member under another.
+func TestHubSpotMembersWithTwoKeys(t *testing.T) {
+	t.Parallel()
+	p, hub := hubspotProject(t, "via: contacts")
+	if _, err := p.run(); err != nil {
+		t.Fatal(err)
+	}
+	// HubSpot merges two contacts: both addresses name one record.
+	kept := p.query("SELECT remote_id FROM dray.snapshot_members WHERE dest_key = 'u8@example.com'")[0]
+	p.exec("UPDATE dray.snapshot_members SET remote_id = '"+kept+"' WHERE dest_key = 'u9@example.com'",
+		"UPDATE dray.snapshot_contacts SET remote_id = '"+kept+"' WHERE dest_key = 'u9@example.com'",
+		"UPDATE raw.people SET n = 1 WHERE id = 9")
+	reports, err := p.run()
+	if m := reports[1]; err != nil || m.Planned.Total() != 0 || m.Forgotten != 1 || m.Requests != 0 || !slices.Contains(p.members(hub), "u8@example.com") {
+		t.Fatalf("one of two keys left: %v %s, members %v", err, canonical(reports[1]), p.members(hub))
+	}
+	p.exec("UPDATE raw.people SET n = 1 WHERE id = 8")
+	if reports, err = p.run(); err != nil || reports[1].Delivered.Remove != 1 || slices.Contains(p.members(hub), "u8@example.com") {
+		t.Fatalf("the other left too: %v %s, members %v", err, canonical(reports[1]), p.members(hub))
+	}
+}
+
+// Without via the record behind a new address is known only when it is looked up; a remove under the old one goes first.
+func TestHubSpotMemberMovesWithoutVia(t *testing.T) {
+	t.Parallel()
+	p, hub := hubspotProject(t, "tags: [none]")
+	if _, err := p.run(); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"new@example.com", "u6@example.com", "u8@example.com", "u9@example.com"}
+	p.exec("UPDATE raw.people SET email = 'new@example.com' WHERE id = 7")
+	if _, err := p.run(); err != nil {
+		t.Fatal(err)
+	}
+	reports, err := p.run()
+	if err != nil || reports[0].ExitCode+reports[1].ExitCode != 0 || !slices.Equal(p.members(hub), want) {
+		t.Fatalf("the member's address changed: %v %s; members %v, want %v", err, canonical(reports), p.members(hub), want)
 	}
 	if reports, err = p.run(); err != nil || reports[0].Requests+reports[1].Requests != 0 {
 		t.Fatalf("quiet again: %v %s", err, canonical(reports))
