@@ -73,6 +73,11 @@ func (d *decoder) condition(t *tree, c *Condition) bool {
 		default:
 			c.put(p.key, p)
 			word, _ := d.words.of(reflect.TypeFor[Condition]()).find(p.key)
+			if word.unsupported {
+				d.problem(p.at, "config.unsupported", "%q is not supported yet", p.key)
+				ok = false
+				continue
+			}
 			read := d.value(p.value, reflect.ValueOf(c).Elem().Field(word.index), p.key)
 			ok = ok && (read || p.value.shape == null && listLike(word.typ))
 		}
@@ -85,7 +90,9 @@ func (d *decoder) leafOf(t *tree) (leaf, bool) {
 	var found []leaf
 	var all []string
 	for _, l := range leaves() {
-		all = append(all, l.name)
+		if word, _ := d.words.of(reflect.TypeFor[Condition]()).find(l.name); !word.unsupported {
+			all = append(all, l.name)
+		}
 		if _, ok := t.find(l.name); ok {
 			found = append(found, l)
 		}

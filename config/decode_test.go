@@ -118,11 +118,11 @@ func TestConditions(t *testing.T) {
 			t.Errorf("%s is %+v", text, c)
 		}
 	}
-	c := where("{all: [{any: [{in: s}, x > 1]}, {not: {did: orders, where: a = 1, exactly: 0, within: 30d, and_not_since: {did: web}}}, {sent: b, within: 1w}]}")
+	c := where("{all: [{any: [{in: s}, x > 1]}, {not: {did: orders, where: a = 1, exactly: 0, within: 30d, and_not_since: {did: web}}}, {did: web, within: 1w}]}")
 	did := c.All[1].Not
 	equal(t, "any", []string{c.All[0].Any[0].In, c.All[0].Any[1].SQL}, []string{"s", "x > 1"})
 	equal(t, "did", []any{did.Did, did.Where, *did.Exactly, did.Within.Duration, did.AndNotSince.Did}, []any{"orders", "a = 1", 0, 720 * time.Hour, "web"})
-	equal(t, "sent", []any{c.All[2].Sent, c.All[2].Within.Duration}, []any{"b", 7 * 24 * time.Hour})
+	equal(t, "within", []any{c.All[2].Did, c.All[2].Within.Duration}, []any{"web", 7 * 24 * time.Hour})
 	then := where("{did: a, then: {did: b, within: 2h}}").Then
 	equal(t, "then", []any{then.Did, then.Within.Duration}, []any{"b", 2 * time.Hour})
 }

@@ -170,7 +170,11 @@ func (w *referenceWriter) link(t reflect.Type) string {
 
 func (w *referenceWriter) conditions() {
 	w.text("\n## Conditions\n\nA condition is SQL (a text), or a map with exactly one of these:\n\n| condition | beside it |\n| --- | --- |\n")
+	kind := w.words.of(reflect.TypeFor[Condition]())
 	for _, l := range leaves() {
+		if word, _ := kind.find(l.name); word.unsupported {
+			continue // it stands, as such, in the table of keys
+		}
 		beside := "`" + strings.Join(l.beside, "`, `") + "`"
 		if l.name == "trait" {
 			beside = "exactly one of " + beside

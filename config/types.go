@@ -79,15 +79,15 @@ type SourceTable struct {
 	Node
 	Name     string              `yaml:"name" dray:"required" doc:"The table's name in the warehouse."`
 	LoadedAt string              `yaml:"loaded_at" doc:"The column that says when a row was loaded."`
-	Fresh    Duration            `yaml:"fresh" doc:"How old the newest row may be."`
+	Fresh    Duration            `yaml:"fresh" dray:"unsupported" doc:"How old the newest row may be."`
 	Columns  map[string]ColumnIs `yaml:"columns" doc:"What Dray should know of single columns."`
 }
 
 // ColumnIs says what a source's column is.
 type ColumnIs struct {
 	Node
-	NeverSend bool `yaml:"never_send" doc:"No sync may send it, nor anything made of it."`
-	Personal  bool `yaml:"personal" doc:"It holds personal data."`
+	NeverSend bool `yaml:"never_send" dray:"unsupported" doc:"No sync may send it, nor anything made of it."`
+	Personal  bool `yaml:"personal" dray:"unsupported" doc:"It holds personal data."`
 }
 
 // SourceFile is a table read from files; Name is its key under files:.
@@ -139,7 +139,7 @@ type Entity struct {
 	Inputs      []*Input          `yaml:"inputs" doc:"The relations that tell about it."`
 	Match       []*Match          `yaml:"match" dray:"unsupported" doc:"Rules that join profiles which share no identifier."`
 	Relations   []*Relation       `yaml:"relations" dray:"unsupported" doc:"Other entities it belongs to."`
-	Consent     map[string]string `yaml:"consent" doc:"purpose: the boolean trait that allows it."`
+	Consent     map[string]string `yaml:"consent" dray:"unsupported" doc:"purpose: the boolean trait that allows it."`
 	Guard       *EntityGuard      `yaml:"guard" dray:"unsupported" doc:"Stops a build that merges too much."`
 	Decisions   *Decisions        `yaml:"decisions" dray:"unsupported" doc:"Pairs that always, or never, belong together."`
 	Traits      []*Trait          `yaml:"traits" doc:"The columns of its profiles."`
@@ -153,7 +153,7 @@ type Identifier struct {
 	Name        string     `yaml:"name" dray:"required" doc:"Also the column of the profile."`
 	Normalize   *Normalize `yaml:"normalize" doc:"email, name, date, text, or {phone: DK} with the country of numbers that name none."`
 	Limit       int        `yaml:"limit" doc:"How many values of it a profile may hold. Default: any number."`
-	SharedAbove int        `yaml:"shared_above" doc:"A value met with more profiles of a more trusted identifier than this joins none of them."`
+	SharedAbove int        `yaml:"shared_above" dray:"unsupported" doc:"A value met with more profiles of a more trusted identifier than this joins none of them."`
 	Column      string     `yaml:"column" dray:"enum=most_recent|none,default=most_recent" doc:"Which value the profile shows; none: no column."`
 	Exclude     *Exclude   `yaml:"exclude" doc:"Values that identify nobody."`
 }
@@ -267,7 +267,7 @@ type Condition struct {
 	Then        *Condition `yaml:"then" doc:"did: and later this."`
 
 	In   string `yaml:"in" doc:"Is in this segment."`
-	Sent string `yaml:"sent" doc:"Was sent something by this sync."`
+	Sent string `yaml:"sent" dray:"unsupported" doc:"Was sent something by this sync."`
 	SQL  string `yaml:"sql" doc:"An expression over the columns."`
 }
 
