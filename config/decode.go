@@ -218,13 +218,23 @@ func (d *decoder) pair(p pair, t *tree, v reflect.Value, kind words, node *Node)
 			node.spoil(k.name)
 		}
 		node.nested(k.name, p.value)
-	case kind.rest >= 0:
+	case kind.rest >= 0 && !declared(t, v.Type()):
 		node.put(p.key, p)
 		node.nested(p.key, p.value)
 		d.option(p, v.Field(kind.rest))
 	default:
 		d.unknown(p, t, v.Type(), kind)
 	}
+}
+
+// declared tells whether all keys of a thing are known here, although its type leaves room for others': a warehouse's are, where
+// it is of the one engine that is supported.
+func declared(t *tree, typ reflect.Type) bool {
+	if typ != reflect.TypeFor[Warehouse]() {
+		return false
+	}
+	engine, written := t.find("type")
+	return !written || engine.value.text == "duckdb"
 }
 
 // option keeps a key that a connector's own declaration will judge. Its texts stay texts: a token may look like a number.

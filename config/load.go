@@ -214,6 +214,8 @@ func (l *loader) finish(p *Project) {
 	l.variables(p)
 	if p.Warehouse == nil {
 		p.Warehouse = &Warehouse{Node: Node{Pos: p.Pos}, Type: "duckdb", Options: map[string]any{"path": p.Name + ".duckdb"}}
+	} else {
+		p.Warehouse.fillOptions()
 	}
 	if l.options.AsOf != "" {
 		p.AsOf = l.options.AsOf

@@ -74,7 +74,7 @@ func (w *referenceWriter) section(title, text string, t reflect.Type) {
 	for _, k := range kind.keys {
 		fmt.Fprintf(&w.out, "| %s | %s | %s | %s |\n", keyCell(k), escape(w.typeOf(k)), fallbackCell(k), escape(w.meaning(k)))
 	}
-	if kind.rest >= 0 {
+	if kind.rest >= 0 && t != reflect.TypeFor[Warehouse]() {
 		w.out.WriteString("| *any other* | anything |  | An option of the connector. |\n")
 	}
 }

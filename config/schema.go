@@ -114,7 +114,7 @@ func (s *schemas) object(t reflect.Type, partial bool) schema {
 		}
 	}
 	out := closed(properties, required...)
-	out["additionalProperties"] = kind.rest >= 0
+	out["additionalProperties"] = kind.rest >= 0 && t != reflect.TypeFor[Warehouse]()
 	return out
 }
 

@@ -55,11 +55,27 @@ type Target struct {
 // SQLFile is a file's text with its path relative to the project.
 type SQLFile struct{ Path, Text string }
 
-// Warehouse says which engine and how to reach it. Options holds every key but type; the engine's connector checks them.
+// Warehouse says which engine and how to reach it. Options holds every key but type, as the engine's connector takes them.
 type Warehouse struct {
 	Node
-	Type    string         `yaml:"type" dray:"required,enum=duckdb|postgres|bigquery|snowflake,unsupported=postgres|bigquery|snowflake" doc:"The engine: only duckdb so far. Every other key goes to it: path for DuckDB."`
-	Options map[string]any `yaml:",inline"`
+	Type        string         `yaml:"type" dray:"required,enum=duckdb|postgres|bigquery|snowflake,unsupported=postgres|bigquery|snowflake" doc:"The engine: only duckdb so far."`
+	Path        string         `yaml:"path" doc:"The DuckDB file, from the project's folder; it is made where there is none. Default: <name>.duckdb."`
+	MemoryLimit string         `yaml:"memory_limit" doc:"How much memory DuckDB may use before it spills to disk: 4GB, 80%. Default: DuckDB's own."`
+	Threads     int            `yaml:"threads" doc:"How many threads DuckDB uses. Default: one a core."`
+	Wait        Duration       `yaml:"wait" doc:"How long to wait for a file that another process has open. Default: 5s."`
+	Options     map[string]any `yaml:",inline"`
+}
+
+// fillOptions puts the keys that were declared here beside those of engines that are not.
+func (w *Warehouse) fillOptions() {
+	if w.Options == nil {
+		w.Options = map[string]any{}
+	}
+	for key, value := range map[string]any{"path": w.Path, "memory_limit": w.MemoryLimit, "threads": w.Threads, "wait": w.Wait.String()} {
+		if w.good(key) {
+			w.Options[key] = value
+		}
+	}
 }
 
 // Source is a group of tables.

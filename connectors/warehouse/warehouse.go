@@ -145,6 +145,9 @@ type Dialect interface {
 	// Now is the engine's clock as a timestamp in UTC; AddSeconds moves a timestamp.
 	Now() string
 	AddSeconds(ts string, seconds string) string
+	// UTC is a column whose times without a zone are a zone's (Europe/Copenhagen), in UTC and still without one; columns of other
+	// types stay as they are.
+	UTC(expr string, c Column, zone string) string
 	// Wire is the expression by which a column leaves the warehouse so that Rows gives the Go types promised above.
 	Wire(expr string, c Column) string
 	// JSONArray makes a JSON text of several typed values: the canonical form of a composite key.

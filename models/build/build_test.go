@@ -183,6 +183,23 @@ func TestTextBeyondTheSample(t *testing.T) {
 	f.expect("select count(*), max(typeof(code)), max(typeof(id)), max(typeof(share)) from dray.m where code = '007'", "1,VARCHAR,BIGINT,DOUBLE")
 }
 
+// A source's naive timestamps are of its zone, summer time included; columns of other types, and times with a zone, are not touched.
+func TestSourcesInATimeZone(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, model("m", "table", "select f.id, f.at, f.day, f.note from {{ source('s', 'f') }} f"), model("n", "view", "select * from {{ source('s', 'T a') }}"))
+	f.file("f.csv", "id,at,day,note\n1,2026-07-01 12:00:00,2026-07-01,2026-07-01 x\n2,2026-01-01 00:30:00,2026-01-01,y\n3,,,\n")
+	f.exec("create schema raw")
+	f.exec(`create table raw."T a" as select timestamp_ns '2026-07-01 12:00:00.5' as "a t", timestamptz '2026-07-01 12:00:00+00' as z, time '12:00:00' as clock`)
+	f.project.Sources = []*config.Source{{
+		Name: "s", Schema: "raw", Timezone: "Europe/Copenhagen",
+		Files: []*config.SourceFile{{Name: "f", Path: "f.csv"}}, Tables: []*config.SourceTable{{Name: "T a"}},
+	}}
+	f.mustRun(f.hooks)
+	f.expect(`select id, cast("at" as text), cast(day as text), note, typeof("at") from dray.m order by id`,
+		"1,2026-07-01 10:00:00,2026-07-01,2026-07-01 x,TIMESTAMP;2,2025-12-31 23:30:00,2026-01-01,y,TIMESTAMP;3,<nil>,<nil>,<nil>,TIMESTAMP")
+	f.expect(`select cast("a t" as text), cast(z as text), cast(clock as text) from dray.n`, "2026-07-01 10:00:00.5,2026-07-01 12:00:00+00,12:00:00")
+}
+
 func TestMaterializationChanges(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, model("m", "view", "select 1 as a"))

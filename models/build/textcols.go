@@ -13,6 +13,13 @@ import (
 // Hooks answers compile's questions with this warehouse.
 func Hooks(ctx context.Context, w warehouse.Warehouse, o compile.Options) compile.Options {
 	o.TextColumns = TextColumns(ctx, w)
+	o.Columns = func(from string) ([]warehouse.Column, error) {
+		columns, err := w.Columns(ctx, "SELECT * FROM "+from)
+		if _, refused := theirs(err); refused {
+			return nil, nil
+		}
+		return columns, err
+	}
 	o.Built = func(t warehouse.Table) (bool, error) { return isTable(ctx, w, t) }
 	return o
 }

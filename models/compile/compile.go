@@ -26,6 +26,9 @@ type Options struct {
 	Specs       graph.Specs // nil: syncs are not compiled
 	// TextColumns names the columns of a CSV source that must be read as text ('007'); nil = none are looked for.
 	TextColumns func(f warehouse.File) ([]string, error)
+	// Columns describes a source whose times without a zone are not UTC; none = it cannot be read, which a build will report.
+	// nil = such times are left as they are.
+	Columns func(from string) ([]warehouse.Column, error)
 	// Built tells whether a relation stands in the real schema already: an incremental model's first build is a whole one.
 	// nil = nothing is built yet.
 	Built func(t warehouse.Table) (bool, error)
@@ -141,8 +144,7 @@ func (p *Program) source(n *Node) error {
 		if d, ok := p.Dialect.(defaultSchema); ok && t.Schema == "" {
 			t.Schema = d.DefaultSchema()
 		}
-		n.from = p.Dialect.Table(t)
-		return nil
+		return p.zoned(n, p.Dialect.Table(t))
 	}
 	f := p.File(n.SourceFile)
 	if p.Options.TextColumns != nil {
@@ -156,7 +158,31 @@ func (p *Program) source(n *Node) error {
 	if err != nil {
 		return &diag.Error{Pos: n.SourceFile.At("path"), Code: "source.file", Msg: fmt.Sprintf("file %s of source %s cannot be read", n.SourceFile.Name, n.Source.Name), Err: err}
 	}
+	return p.zoned(n, from)
+}
+
+// zoned makes from what the node's source is read from. Where the source names a time zone, its naive timestamps become UTC here,
+// once, so that nothing that reads them needs to know.
+func (p *Program) zoned(n *Node, from string) error {
 	n.from = from
+	if n.Source.Timezone == "" || p.Options.Columns == nil {
+		return nil
+	}
+	columns, err := p.Options.Columns(from)
+	if err != nil {
+		return fmt.Errorf("looking at source %s: %w", n.Name, err)
+	}
+	list, differs := make([]string, len(columns)), false
+	for i, c := range columns {
+		name := p.Dialect.Quote(c.Name)
+		list[i] = name
+		if expr := p.Dialect.UTC(name, c, n.Source.Timezone); expr != name {
+			list[i], differs = expr+" AS "+name, true
+		}
+	}
+	if differs {
+		n.from = "(SELECT " + strings.Join(list, ", ") + " FROM " + from + ")"
+	}
 	return nil
 }
 

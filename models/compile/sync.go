@@ -217,8 +217,9 @@ func (s *Sync) fields(p *Program) error {
 		if s.yields(p, c.Name) {
 			continue
 		}
-		if c.Write == "if_empty" {
-			return diag.At(c.At("write"), "sync.if_empty", "write: if_empty is not supported yet")
+		if c.Write == "if_empty" && !s.Object.Reads {
+			return diag.At(c.At("write"), "sync.if_empty", "write: if_empty asks what stands at the destination, and %s %s cannot be read",
+				s.Spec.Type, s.Object.Name).WithHint("use write: on_add, or leave write out")
 		}
 		f := Field{
 			Name: c.Name, Path: SplitPath(c.Name), Column: FieldColumn(c.Name), Tolerance: c.Tolerance, Write: c.Write,
@@ -227,6 +228,7 @@ func (s *Sync) fields(p *Program) error {
 		if c.Nulls != "" {
 			f.Omit = c.Nulls == "omit"
 		}
+		f.Omit = f.Omit || f.Write == "if_empty" // nothing is no reason to write where nothing is
 		switch {
 		case c.Column != "":
 			f.Expr = d.Quote(c.Column)
@@ -316,7 +318,7 @@ func FieldColumn(name string) string {
 // engineColumns are the names that snapshot, plan, pending and retry tables use themselves.
 func engineColumns() []string {
 	return []string{
-		"primary_key", "dest_key", "key_hash", "hash", "remote_id", "origin", "acknowledged_at", "uncertain_until",
+		"primary_key", "dest_key", "key_hash", "hash", "remote_id", "origin", "acknowledged_at", "uncertain_until", "theirs",
 		"page", "operation", "state", "reason", "changed", "attempts", "since", "rowid", "rn", "code", "message", "run_id",
 	}
 }

@@ -2,6 +2,7 @@ package graph
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -40,6 +41,9 @@ func values(v any) []string {
 // checkEntities checks what traits read.
 func (r *resolver) checkEntities() {
 	for _, e := range r.g.Project.Entities {
+		for _, in := range e.Inputs {
+			r.checkInput(e, in)
+		}
 		for _, t := range e.Traits {
 			for _, from := range t.From {
 				input, _, _ := strings.Cut(from, ".")
@@ -80,6 +84,24 @@ func (r *resolver) checkCondition(c *config.Condition, e *config.Entity) {
 			r.fail(diag.At(c.At("in"), "condition.in", "segment %q is of entity %q, not of %q", c.In, in.Segment.Entity, e.Name))
 		}
 	})
+}
+
+// checkInput holds that an input gives values of the entity's own identifiers, and at least one.
+func (r *resolver) checkInput(e *config.Entity, in *config.Input) {
+	var known []string
+	for _, i := range e.Identifiers {
+		known = append(known, i.Name)
+	}
+	if in.Has("identifiers") && len(in.Identifiers) == 0 {
+		r.fail(diag.At(in.Node.At("identifiers"), "entity.identifiers", "input %q names no identifier, so nobody knows whose its rows are", inputName(in)).
+			WithHint("identifiers: {%s: COLUMN}", strings.Join(known, ": COLUMN, ")))
+	}
+	for _, name := range slices.Sorted(maps.Keys(in.Identifiers)) {
+		if !slices.Contains(known, name) {
+			r.fail(unknown(at(in.Node, "identifiers."+name, "identifiers"), "entity.identifiers",
+				fmt.Sprintf("entity %q has no identifier %q", e.Name, name), name, known))
+		}
+	}
 }
 
 func (r *resolver) mustBeInput(e *config.Entity, name string, pos diag.Pos, code string) {

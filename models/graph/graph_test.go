@@ -114,6 +114,17 @@ func TestProblems(t *testing.T) {
 		files []string
 		want  []string
 	}{
+		"identifiers of an input": {
+			yaml: "entities: [{name: e, identifiers: [{name: email}], inputs: [{from: ref('m'), identifiers: {emale: x}}, {name: q, from: ref('m'), identifiers: {}}]}]\nmodels: [{name: m, sql: select 1}]",
+			want: []string{
+				`p.yaml:1:99: entity "e" has no identifier "emale" (there are email)`,
+				`p.yaml:1:143: input "q" names no identifier, so nobody knows whose its rows are (identifiers: {email: COLUMN})`,
+			},
+		},
+		"time zone of a source": {
+			yaml: "sources: [{name: s, timezone: Europe/Copenhagn, tables: [{name: t}]}, {name: l, timezone: Local}]",
+			want: []string{`p.yaml:1:31: there is no time zone "Europe/Copenhagn"`, `there is no time zone "Local"`},
+		},
 		"dangling ref": {
 			yaml: shop, files: []string{"models/m.sql", "select *\nfrom {{ ref('ordrs') }}"},
 			want: []string{`models/m.sql:2:9: there is no model "ordrs" (did you mean orders?)`},

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	_ "time/tzdata" // for machines without a zone database: a name must mean the same everywhere
 
 	"github.com/robfig/cron/v3"
 
@@ -237,11 +238,13 @@ func (r *resolver) checkSchedule(s *config.Sync) {
 				WithHint("five fields as in cron, or @hourly, @daily, @every 10m"))
 		}
 	}
-	if s.Timezone != "" {
-		if _, err := time.LoadLocation(s.Timezone); err != nil {
-			r.fail(diag.At(s.At("timezone"), "sync.timezone", "there is no time zone %q", s.Timezone).
-				WithHint("as in Europe/Copenhagen"))
-		}
+	r.mustBeZone(s.Timezone, s.At("timezone"), "sync.timezone")
+}
+
+// mustBeZone checks the name of a time zone. Local is Go's word for whatever this machine has, which no warehouse knows.
+func (r *resolver) mustBeZone(name string, pos diag.Pos, code string) {
+	if _, err := time.LoadLocation(name); err != nil || name == "Local" {
+		r.fail(diag.At(pos, code, "there is no time zone %q", name).WithHint("as in Europe/Copenhagen"))
 	}
 }
 

@@ -46,6 +46,7 @@ func (r *resolver) fail(e *diag.Error) { r.problems = append(r.problems, e) }
 func (r *resolver) addNodes() {
 	p := r.g.Project
 	for _, s := range p.Sources {
+		r.mustBeZone(s.Timezone, s.At("timezone"), "source.timezone")
 		for _, t := range s.Tables {
 			r.add(&Node{Kind: Source, Name: s.Name + "." + t.Name, Pos: t.Pos, Tags: s.Tags, Source: s, SourceTable: t})
 		}

@@ -202,6 +202,15 @@ func (Dialect) AddSeconds(ts, seconds string) string {
 	return "(" + ts + " + to_seconds(" + seconds + "))"
 }
 
+// UTC reads a naive timestamp in a zone. DuckDB has naive ones of several precisions; AT TIME ZONE takes microseconds.
+func (d Dialect) UTC(expr string, c warehouse.Column, zone string) string {
+	t := strings.ToUpper(c.Type)
+	if d.KindOf(t) != warehouse.Timestamp || strings.HasSuffix(t, "WITH TIME ZONE") || t == "TIMESTAMPTZ" {
+		return expr
+	}
+	return "(CAST(" + expr + " AS TIMESTAMP) AT TIME ZONE " + d.Text(zone) + ") AT TIME ZONE 'UTC'"
+}
+
 // Wire casts what the driver would give slowly, or in types of its own.
 func (Dialect) Wire(expr string, c warehouse.Column) string {
 	t := strings.ToUpper(c.Type)
