@@ -122,10 +122,10 @@ type Model struct {
 	Name         string              `yaml:"name" dray:"required" doc:"As in ref('name'); also the name of what is built."`
 	PrimaryKey   Strings             `yaml:"primary_key" doc:"The column, or columns, that tell rows apart."`
 	Materialized string              `yaml:"materialized" dray:"enum=view|table|incremental,default=view" doc:"view is read once a run into what needs it; table is built anew; incremental adds what is new."`
-	Lookback     Duration            `yaml:"lookback" doc:"incremental: how far back rows are read again."`
+	Lookback     Duration            `yaml:"lookback" doc:"incremental: how far before the newest row, by loaded_at or the first time in primary_key, rows are read again and replaced. In a query that uses is_incremental it is the interval {{ this.lookback }}."`
 	SQL          string              `yaml:"sql" doc:"The query. Exactly one of this, a file models/<name>.sql, and table."`
 	Table        string              `yaml:"table" doc:"A relation as it is: source('s', 't')."`
-	LoadedAt     string              `yaml:"loaded_at" doc:"The column that says when a row was loaded; for backfill --since."`
+	LoadedAt     string              `yaml:"loaded_at" doc:"The column that says when a row was loaded; for backfill --since, and for lookback."`
 	Columns      map[string]ColumnIs `yaml:"columns" doc:"What Dray should know of single columns."`
 	Tests        *ModelTests         `yaml:"tests" doc:"What must hold of the rows; a failure stops whatever depends on the model."`
 	Tags         []string            `yaml:"tags" doc:"For selectors: tag:x."`

@@ -145,6 +145,8 @@ type Dialect interface {
 	// Now is the engine's clock as a timestamp in UTC; AddSeconds moves a timestamp.
 	Now() string
 	AddSeconds(ts string, seconds string) string
+	// Interval is a span of time as a literal that can be taken from a timestamp.
+	Interval(d time.Duration) string
 	// UTC is a column whose times without a zone are a zone's (Europe/Copenhagen), in UTC and still without one; columns of other
 	// types stay as they are.
 	UTC(expr string, c Column, zone string) string

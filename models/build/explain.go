@@ -141,6 +141,8 @@ func (r *runner) explainModel(ctx context.Context, n *compile.Node, result *Node
 		problems.Add(missing(n.Model.At("primary_key"), "model "+n.Name, columns, key))
 	}
 	problems.Add(missing(n.Model.At("loaded_at"), "model "+n.Name, columns, n.Model.LoadedAt))
+	_, err = r.window(n, n.Relation, columns)
+	problems.Add(err)
 	return problems.Err()
 }
 

@@ -6,7 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dray-dev/dray/config"
 	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/internal/diag"
 	"github.com/dray-dev/dray/models/compile"
 	"github.com/dray-dev/dray/models/graph"
 )
@@ -97,12 +99,21 @@ func (r *runner) increment(ctx context.Context, n *compile.Node) error {
 	w, d := r.deps.Warehouse, r.prog.Dialect
 	fresh := n.Relation
 	fresh.Name += "__new"
-	if _, err := w.Exec(ctx, d.CreateTableAs(fresh, n.Query)); err != nil {
-		return err
-	}
 	prior := r.prog.Names.Model(n.Name)
 	old, err := w.Columns(ctx, "SELECT * FROM "+d.Table(prior))
 	if err != nil {
+		return err
+	}
+	since, err := r.window(n, prior, old)
+	if err != nil {
+		return err
+	}
+	query := n.Query
+	if since != nil {
+		// The query stands on its own lines, so that errors keep theirs.
+		query = "SELECT * FROM (" + n.Query + "\n) q WHERE (" + since("q") + " OR " + since("") + " IS NULL)"
+	}
+	if _, err := w.Exec(ctx, d.CreateTableAs(fresh, query)); err != nil {
 		return err
 	}
 	added, err := w.Columns(ctx, "SELECT * FROM "+d.Table(fresh))
@@ -111,13 +122,54 @@ func (r *runner) increment(ctx context.Context, n *compile.Node) error {
 	}
 	if r.prog.Options.Scratch {
 		// fresh stays: the view reads it.
-		return r.replace(ctx, n.Relation, "VIEW", d.CreateView(n.Relation, r.union(n, prior, fresh, old, added)))
+		return r.replace(ctx, n.Relation, "VIEW", d.CreateView(n.Relation, r.union(n, prior, fresh, old, added, since)))
 	}
-	return w.Atomic(ctx, r.merge(n, fresh, old, added)...)
+	return w.Atomic(ctx, r.merge(n, fresh, old, added, since)...)
+}
+
+// since is the condition that a relation's row is in the window that an incremental model reads again; of "" it is the window's
+// beginning itself, NULL where the model holds no time yet.
+type since func(alias string) string
+
+// window is what lookback: means where the query does not say itself, by is_incremental, what is new: the rows younger than the
+// newest that is there, less lookback. What was in it is replaced as a whole, so that rows that are gone go. nil = no window.
+func (r *runner) window(n *compile.Node, prior warehouse.Table, columns []warehouse.Column) (since, error) {
+	lookback := n.Model.Lookback.Duration
+	if lookback <= 0 || strings.Contains(n.Model.SQL, "is_incremental") {
+		return nil, nil
+	}
+	d := r.prog.Dialect
+	column, ok := timeColumn(n.Model, columns)
+	if !ok {
+		return nil, diag.At(n.Model.At("lookback"), "model.lookback", "lookback of model %s needs to know when: it has no loaded_at, and no column of its primary key is a date or a time", n.Name).
+			WithHint("add loaded_at: COLUMN, or say {%% if is_incremental() %%} in the query, where {{ this.lookback }} is the interval")
+	}
+	begin := fmt.Sprintf("(SELECT CAST(max(%s) AS %s) - %s FROM %s)", d.Quote(column), d.Type(warehouse.Timestamp), d.Interval(lookback), d.Table(prior))
+	return func(alias string) string {
+		if alias == "" {
+			return begin
+		}
+		return alias + "." + d.Quote(column) + " >= " + begin
+	}, nil
+}
+
+// timeColumn is the column that says how old a row of a model is.
+func timeColumn(m *config.Model, columns []warehouse.Column) (string, bool) {
+	if m.LoadedAt != "" {
+		return m.LoadedAt, true
+	}
+	for _, key := range m.PrimaryKey {
+		for _, c := range columns {
+			if strings.EqualFold(c.Name, key) && (c.Kind == warehouse.Date || c.Kind == warehouse.Timestamp) {
+				return c.Name, true
+			}
+		}
+	}
+	return "", false
 }
 
 // merge is the transaction that takes fresh into the relation.
-func (r *runner) merge(n *compile.Node, fresh warehouse.Table, old, added []warehouse.Column) []string {
+func (r *runner) merge(n *compile.Node, fresh warehouse.Table, old, added []warehouse.Column, window since) []string {
 	d := r.prog.Dialect
 	var statements, columns []string
 	for _, c := range added {
@@ -125,6 +177,9 @@ func (r *runner) merge(n *compile.Node, fresh warehouse.Table, old, added []ware
 		if !has(old, c.Name) {
 			statements = append(statements, fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s %s", d.Table(n.Relation), d.Quote(c.Name), c.Type))
 		}
+	}
+	if window != nil {
+		statements = append(statements, fmt.Sprintf("DELETE FROM %s WHERE %s", d.Table(n.Relation), window(d.Table(n.Relation))))
 	}
 	if len(n.Model.PrimaryKey) > 0 {
 		statements = append(statements, fmt.Sprintf("DELETE FROM %s WHERE EXISTS (SELECT 1 FROM %s f WHERE %s)",
@@ -137,7 +192,7 @@ func (r *runner) merge(n *compile.Node, fresh warehouse.Table, old, added []ware
 }
 
 // union is what merge would leave, as a query: a scratch build may not touch the relation, and should not copy it.
-func (r *runner) union(n *compile.Node, prior, fresh warehouse.Table, old, added []warehouse.Column) string {
+func (r *runner) union(n *compile.Node, prior, fresh warehouse.Table, old, added []warehouse.Column, window since) string {
 	d := r.prog.Dialect
 	var fromOld, fromNew []string
 	for _, c := range old {
@@ -154,9 +209,12 @@ func (r *runner) union(n *compile.Node, prior, fresh warehouse.Table, old, added
 			fromNew = append(fromNew, "f."+d.Quote(c.Name))
 		}
 	}
-	kept := fmt.Sprintf("SELECT %s FROM %s o", strings.Join(fromOld, ", "), d.Table(prior))
+	kept := fmt.Sprintf("SELECT %s FROM %s o WHERE TRUE", strings.Join(fromOld, ", "), d.Table(prior))
+	if window != nil {
+		kept += " AND NOT coalesce(" + window("o") + ", FALSE)"
+	}
 	if len(n.Model.PrimaryKey) > 0 {
-		kept += fmt.Sprintf(" WHERE NOT EXISTS (SELECT 1 FROM %s f WHERE %s)", d.Table(fresh), r.sameKey(n, "f", "o"))
+		kept += fmt.Sprintf(" AND NOT EXISTS (SELECT 1 FROM %s f WHERE %s)", d.Table(fresh), r.sameKey(n, "f", "o"))
 	}
 	return fmt.Sprintf("%s UNION ALL SELECT %s FROM %s f", kept, strings.Join(fromNew, ", "), d.Table(fresh))
 }
@@ -165,7 +223,7 @@ func (r *runner) sameKey(n *compile.Node, a, b string) string {
 	d := r.prog.Dialect
 	var parts []string
 	for _, c := range n.Model.PrimaryKey {
-		parts = append(parts, a+"."+d.Quote(c)+" = "+b+"."+d.Quote(c))
+		parts = append(parts, a+"."+d.Quote(c)+" IS NOT DISTINCT FROM "+b+"."+d.Quote(c)) // a NULL must not be added anew each time
 	}
 	return strings.Join(parts, " AND ")
 }

@@ -233,6 +233,9 @@ func (p *Program) env(n *Node) jinja.Env {
 	env := jinja.Env{Vars: p.Project.Vars, Target: graph.TargetOf(p.Project), Now: p.Dialect.Time(p.Options.AsOf), Resolve: p.resolve}
 	if n != nil && n.Kind == graph.Model {
 		this := p.name(p.Names.Model(n.Name))
+		if lookback := n.Model.Lookback.Duration; lookback > 0 {
+			this.Lookback = p.Dialect.Interval(lookback)
+		}
 		env.This = &this
 	}
 	return env

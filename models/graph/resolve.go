@@ -267,6 +267,9 @@ func (r *resolver) env(n *Node, parents map[ID]bool) jinja.Env {
 	env := jinja.Env{Vars: p.Vars, Target: TargetOf(p), Now: "CURRENT_TIMESTAMP"}
 	if n.Kind == Model {
 		env.This = &jinja.Name{SQL: n.Name, Schema: p.Schema, Identifier: n.Name}
+		if n.Model.Lookback.Duration > 0 {
+			env.This.Lookback = "interval"
+		}
 	}
 	env.Resolve = func(rel jinja.Relation) (jinja.Name, error) {
 		id, err := r.find(rel)

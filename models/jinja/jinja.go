@@ -67,7 +67,8 @@ type Env struct {
 type Target struct{ Name, Schema, Database, Type string }
 
 // Name is a relation as SQL writes it, with its parts for {{ this.schema }}.
-type Name struct{ SQL, Database, Schema, Identifier string }
+// Lookback is an incremental model's, as the SQL of an interval.
+type Name struct{ SQL, Database, Schema, Identifier, Lookback string }
 
 // String makes {{ ref('x') }} the relation's SQL.
 func (n Name) String() string { return n.SQL }
@@ -81,6 +82,8 @@ func (n Name) GetAttribute(name string) (*exec.Value, bool) {
 		return exec.AsValue(n.Schema), true
 	case "identifier", "name", "table":
 		return exec.AsValue(n.Identifier), true
+	case "lookback":
+		return exec.AsValue(n.Lookback), n.Lookback != ""
 	}
 	return exec.AsValue(nil), false
 }

@@ -202,6 +202,11 @@ func (Dialect) AddSeconds(ts, seconds string) string {
 	return "(" + ts + " + to_seconds(" + seconds + "))"
 }
 
+// Interval is in whole seconds where it can be.
+func (Dialect) Interval(d time.Duration) string {
+	return "INTERVAL '" + strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + " seconds'"
+}
+
 // UTC reads a naive timestamp in a zone. DuckDB has naive ones of several precisions; AT TIME ZONE takes microseconds.
 func (d Dialect) UTC(expr string, c warehouse.Column, zone string) string {
 	t := strings.ToUpper(c.Type)
