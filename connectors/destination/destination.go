@@ -63,6 +63,9 @@ type Spec struct {
 type Rate struct {
 	Requests int
 	Per      time.Duration
+	// The headers in which the vendor's answers tell the limit that holds for this account, its window in milliseconds, and how
+	// many requests are left in it; "" = it does not.
+	LimitHeader, WindowHeader, RemainingHeader string
 }
 
 // Option is one key of a destination's configuration or of a sync's `options:`.
@@ -103,6 +106,8 @@ type Object struct {
 	TellsCreated bool
 	// Rekey: the identity of a record can be changed by its RemoteID.
 	Rekey bool
+	// Reads: the destination is a Reader of this object, so that fields may be written only where it has nothing.
+	Reads bool
 	// Membership: rows are members of a container (list, audience) and Dray's own; MembersByID: written by RemoteID,
 	// which comes from the sync named in `via:` or from Resolver; a rekey of one is written like an add, of the same record.
 	Membership  bool
@@ -201,6 +206,12 @@ type Containers interface {
 // Resolver is a Destination that finds records by key. ids has one entry per change, "" for a record that does not exist.
 type Resolver interface {
 	Resolve(ctx context.Context, b *Batch) (ids []string, err error)
+}
+
+// Reader is a Destination that can tell what stands in a record before it is written to: filled has one entry per change and in
+// it one per field, counted in the Schema, that says whether the record has a value there; all false for one that does not exist.
+type Reader interface {
+	Filled(ctx context.Context, b *Batch, fields []int) (filled [][]bool, err error)
 }
 
 // Finisher is a Destination whose rows are delivered only when the run ends (one file a run). Outcomes of Write are then

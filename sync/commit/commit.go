@@ -32,7 +32,9 @@ type Committer struct {
 	Pages   int64 // of the plan
 	Highest int64
 	// Own: rows sent are Dray's own, so that their origin is created although the vendor does not tell (DESIGN §5).
-	Own         bool
+	Own bool
+	// IfEmpty are the columns of fields that are written only where the destination has nothing.
+	IfEmpty     []string
 	GiveUpAfter time.Duration
 	OnUncertain string
 	Now         func() time.Time
@@ -87,13 +89,13 @@ func (c *Committer) load(ctx context.Context, rows []deliver.Row) error {
 		return err
 	}
 	i := 0
-	_, err := c.W.Load(ctx, t, []string{"key_hash", "class", "code", "message", "remote_id", "origin", "attempt", "sent_at", "until"}, func() ([]any, error) {
+	_, err := c.W.Load(ctx, t, []string{"key_hash", "class", "code", "message", "remote_id", "origin", "attempt", "sent_at", "until", "theirs"}, func() ([]any, error) {
 		if i == len(rows) {
 			return nil, nil
 		}
 		r := rows[i]
 		i++
-		return []any{r.KeyHash, r.Class, null(r.Code), null(r.Message), null(r.RemoteID), null(r.Origin), int64(r.Attempt), instant(r.SentAt), instant(r.Until)}, nil
+		return []any{r.KeyHash, r.Class, null(r.Code), null(r.Message), null(r.RemoteID), null(r.Origin), int64(r.Attempt), instant(r.SentAt), instant(r.Until), null(r.Theirs)}, nil
 	})
 	return err
 }
@@ -124,10 +126,10 @@ func (c *Committer) outcomes(s Set) string {
 	if len(s.Rows) == 0 {
 		ts := "CAST(" + untilLiteral(d, s.Until) + " AS " + d.Type(warehouse.Timestamp) + ")"
 		text := "CAST(NULL AS " + d.Type(warehouse.Text) + ")"
-		return fmt.Sprintf("(SELECT p.*, %s AS page_, %s AS class, %s AS o_code, %[3]s AS o_message, %[3]s AS o_remote, %[3]s AS o_origin, 1 AS o_attempt, %s AS until FROM %s p WHERE %s AND %s)",
+		return fmt.Sprintf("(SELECT p.*, %s AS page_, %s AS class, %s AS o_code, %[3]s AS o_message, %[3]s AS o_remote, %[3]s AS o_origin, %[3]s AS o_theirs, 1 AS o_attempt, %s AS until FROM %s p WHERE %s AND %s)",
 			page, class, text, ts, c.table(c.Plan), plan.Sending(c.Held), inPages)
 	}
-	return fmt.Sprintf("(SELECT p.*, %s AS page_, coalesce(o.class, %s) AS class, o.code AS o_code, o.message AS o_message, o.remote_id AS o_remote, o.origin AS o_origin, coalesce(o.attempt, 1) AS o_attempt, CASE WHEN o.class IS NULL THEN CAST(%s AS %s) ELSE o.until END AS until FROM %s p LEFT JOIN %s o ON o.key_hash = p.key_hash WHERE %s AND (o.class IS NOT NULL OR %s))",
+	return fmt.Sprintf("(SELECT p.*, %s AS page_, coalesce(o.class, %s) AS class, o.code AS o_code, o.message AS o_message, o.remote_id AS o_remote, o.origin AS o_origin, o.theirs AS o_theirs, coalesce(o.attempt, 1) AS o_attempt, CASE WHEN o.class IS NULL THEN CAST(%s AS %s) ELSE o.until END AS until FROM %s p LEFT JOIN %s o ON o.key_hash = p.key_hash WHERE %s AND (o.class IS NOT NULL OR %s))",
 		page, class, untilLiteral(d, s.Until), d.Type(warehouse.Timestamp), c.table(c.Plan), c.table(c.Names.Outcomes(c.Sync)),
 		plan.Sending(c.Held), inPages)
 }
@@ -222,7 +224,11 @@ func (c *Committer) write(snapshot, x, where, now string, known bool) string {
 			values = append(values, "NULL")
 			continue
 		}
-		values = append(values, "x."+q)
+		value := "x." + q
+		if i >= 2+len(c.Columns.Keys) && slices.Contains(c.IfEmpty, col.Column) { // theirs is not read, so it is not known
+			value = "CASE WHEN strpos(coalesce(x.o_theirs, ''), " + d.Text(plan.Theirs(col)) + ") = 0 THEN " + value + " END"
+		}
+		values = append(values, value)
 	}
 	// A record that Dray created stays so although a later upsert matches it.
 	origin := "CASE WHEN x.operation = 'add' THEN coalesce(x.o_origin, x.origin, 'unknown') ELSE coalesce(nullif(x.origin, 'unknown'), x.o_origin, 'unknown') END"
@@ -233,8 +239,9 @@ func (c *Committer) write(snapshot, x, where, now string, known bool) string {
 	if !known {
 		hash, at = fmt.Sprint(plan.HashUncertain), "NULL"
 	}
-	names = append(names, "key_hash", "hash", "remote_id", "origin", "acknowledged_at", "uncertain_until")
-	values = append(values, "x.key_hash", hash, "coalesce(x.o_remote, x.remote_id)", origin, "CAST("+at+" AS "+d.Type(warehouse.Timestamp)+")", "x.until")
+	names = append(names, "key_hash", "hash", "remote_id", "origin", "acknowledged_at", "uncertain_until", "theirs")
+	values = append(values, "x.key_hash", hash, "coalesce(x.o_remote, x.remote_id)", origin, "CAST("+at+" AS "+d.Type(warehouse.Timestamp)+")", "x.until",
+		"CASE WHEN strpos(coalesce(x.theirs, ''), x.o_theirs) > 0 THEN x.theirs ELSE nullif(coalesce(x.theirs, '') || coalesce(x.o_theirs, ''), '') END")
 	return "INSERT INTO " + snapshot + " (" + strings.Join(names, ", ") + ") SELECT " + strings.Join(values, ", ") + " FROM " + x + " x WHERE " + where
 }
 

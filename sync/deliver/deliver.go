@@ -56,6 +56,9 @@ type Config struct {
 	Provisional bool
 	// Lease says whether a request may still be started: the lock outlives its time-out (DESIGN §6.1).
 	Lease func() error
+	// IfEmpty are the fields to be written only where the destination has nothing; Theirs names one in Row.Theirs.
+	IfEmpty []int
+	Theirs  func(field int) string
 	// Leaving tells which of these records this run removes; nil = it removes none. Members by record id only.
 	Leaving func(ctx context.Context, ids []string) (map[string]bool, error)
 	// Done takes each page whose rows all have an outcome, from one goroutine at a time.
@@ -73,6 +76,7 @@ type Row struct {
 	Origin    string
 	Attempt   int
 	SentAt    time.Time
+	Theirs    string    // the fields in which the destination has values of its own (write: if_empty), as Config.Theirs names them
 	Until     time.Time // the row stays uncertain unless an acknowledged send begins at or after it; zero = it is settled
 }
 
@@ -222,8 +226,9 @@ func (p *page) result() Result {
 
 // batch is some rows of a page that go into one request.
 type batch struct {
-	page *page
-	rows []int // of the page
+	page   *page
+	rows   []int           // of the page
+	values map[string]bool // of the rows, once a message must be held against them
 }
 
 // read reads page after page, one ahead of the workers, and cuts each into batches.
@@ -383,7 +388,7 @@ func exceptions(outcomes []Row) []state.Exception {
 		}
 		out = append(out, state.Exception{
 			Row: i, Class: r.Class, Code: r.Code, Message: r.Message, RemoteID: r.RemoteID, Origin: r.Origin,
-			Attempt: r.Attempt, Until: r.Until,
+			Attempt: r.Attempt, Until: r.Until, Theirs: r.Theirs,
 		})
 	}
 	return out
@@ -391,7 +396,7 @@ func exceptions(outcomes []Row) []state.Exception {
 
 // plain tells whether an outcome says no more than that the row was delivered at the first try.
 func plain(r Row) bool {
-	return r.Class == Delivered && r.RemoteID == "" && r.Origin == "" && r.Until.IsZero() && r.Attempt <= 1
+	return r.Class == Delivered && r.RemoteID == "" && r.Origin == "" && r.Theirs == "" && r.Until.IsZero() && r.Attempt <= 1
 }
 
 // settle takes a batch's outcomes into its page.
@@ -412,6 +417,12 @@ func (p *page) settle(b *batch, outcomes []Row) {
 func vendorDown(name string, last *destination.Error) error {
 	e := diag.Errorf(diag.Failed, "destination.down", "%s does not take deliveries: %s", name, last.Error())
 	return e.WithHint("the rest is deferred: run again when it answers; dray check tells")
+}
+
+// comeLater is the error of a destination that wants to be left alone for longer than a run waits.
+func comeLater(name string, last *destination.Error) error {
+	e := diag.Errorf(diag.Failed, "destination.limited", "%s takes nothing more for %s: %s", name, last.RetryAfter.Round(time.Second), code(last))
+	return e.WithHint("the rest is deferred: run again then")
 }
 
 // refused is the error of a destination that refuses everything.

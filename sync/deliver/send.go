@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/connectors/httpx"
 )
 
 // part is some rows of a batch on their way: a whole batch at first, halves of it where it must be split.
@@ -33,6 +34,9 @@ func (d *delivery) send(ctx context.Context, b *batch, started time.Time) []Row 
 	if d.Object.MembersByID {
 		todo = d.resolve(ctx, b, all, outcomes)
 	}
+	if len(d.IfEmpty) > 0 {
+		todo = d.peek(ctx, b, all, outcomes)
+	}
 	for len(todo) > 0 {
 		p := todo[len(todo)-1]
 		todo = append(todo[:len(todo)-1], d.try(ctx, b, p, outcomes)...)
@@ -56,7 +60,7 @@ func (d *delivery) resolve(ctx context.Context, b *batch, all []int, outcomes []
 		ids, err := r.Resolve(lctx, d.request(b, without, 1))
 		d.requests.Add(1)
 		if err != nil || len(ids) != len(without) {
-			d.lookupFailed(err)
+			d.lookupFailed(spokenOf(err, b))
 			for _, i := range without {
 				d.close(&outcomes[i], Deferred, "lookup_failed", "")
 			}
@@ -103,9 +107,9 @@ func (d *delivery) lookupFailed(err error) {
 	var de *destination.Error
 	if errors.As(err, &de) {
 		if de.Class == destination.Stop {
-			d.halt(refused(d.Name, de))
+			d.halt(refused(d.Name, spoken(de, nil)))
 		} else if d.failures.Add(1) >= maxFailures {
-			d.halt(vendorDown(d.Name, de))
+			d.halt(vendorDown(d.Name, spoken(de, nil)))
 		}
 	}
 }
@@ -139,6 +143,11 @@ func (d *delivery) try(ctx context.Context, b *batch, p part, outcomes []Row) []
 		d.giveUp(b, p, outcomes, "interrupted", "")
 		return nil
 	}
+	if err := d.Lease(); err != nil { // it may have ended while this part waited
+		d.halt(err)
+		d.giveUp(b, p, outcomes, "interrupted", "")
+		return nil
+	}
 	p.attempt++
 	if p.attempt > 1 {
 		d.retries.Add(1)
@@ -146,7 +155,7 @@ func (d *delivery) try(ctx context.Context, b *batch, p part, outcomes []Row) []
 	began := d.Now()
 	// An interrupted run drains what is in flight: a request ends by its own time-out only.
 	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.Timeout)
-	got, err := d.Destination.Write(rctx, d.request(b, p.rows, p.attempt))
+	got, err := d.Destination.Write(httpx.Paid(rctx), d.request(b, p.rows, p.attempt))
 	cancel()
 	d.requests.Add(1)
 	if err == nil && len(got) != len(p.rows) {
@@ -155,7 +164,7 @@ func (d *delivery) try(ctx context.Context, b *batch, p part, outcomes []Row) []
 	if err == nil {
 		d.failures.Store(0)
 		d.answered.Store(true)
-		return d.rows(b, p, got, outcomes, began)
+		return d.pause(ctx, b, d.rows(b, p, got, outcomes, began), outcomes)
 	}
 	return d.whole(ctx, b, p, asError(err), outcomes, began)
 }
@@ -175,7 +184,8 @@ func (d *delivery) rows(b *batch, p part, got []destination.Outcome, outcomes []
 		o, out, r := got[k], &outcomes[i], b.rows[i]
 		out.Attempt = p.attempt
 		out.RemoteID, out.Origin = o.RemoteID, string(o.Origin)
-		message := scrub(o.Message, &b.page.Changes[r])
+		message := scrub(o.Message, &b.page.Changes[r], b)
+		o.Code = scrubCode(o.Code, &b.page.Changes[r], b)
 		switch o.Class {
 		case destination.Delivered, destination.Accepted:
 			d.delivered(b, p, i, o.Class, outcomes, began)
@@ -269,8 +279,8 @@ func (d *delivery) whole(ctx context.Context, b *batch, p part, e *destination.E
 		d.answered.Store(true)
 		return d.split(b, p, e, outcomes)
 	case destination.Stop:
-		d.halt(refused(d.Name, e))
-		d.giveUp(b, p, outcomes, e.Code, "")
+		d.halt(refused(d.Name, spoken(e, b)))
+		d.giveUp(b, p, outcomes, code(e), "")
 		return nil
 	case destination.Retry:
 		d.Pacer.Pause(e.RetryAfter)
@@ -282,22 +292,45 @@ func (d *delivery) whole(ctx context.Context, b *batch, p part, e *destination.E
 	}
 	skip := d.OnUncertain == "skip" && d.Run.Mode == destination.Insert && p.maybe
 	if p.attempt >= d.Attempts || skip {
-		d.giveUp(b, p, outcomes, e.Code, "")
+		d.giveUp(b, p, outcomes, code(e), "")
 		if n := d.failures.Add(1); n >= maxFailures || !d.answered.Load() {
-			d.halt(vendorDown(d.Name, e))
+			d.halt(vendorDown(d.Name, spoken(e, b)))
 		}
 		return nil
 	}
+	if e.RetryAfter > maxWait {
+		d.giveUp(b, p, outcomes, code(e), "")
+		d.halt(comeLater(d.Name, e))
+		return nil
+	}
 	d.Log.LogAttrs(ctx, levelRetry, "trying again", retryAttrs(d.Run, p, e)...)
-	wait := backoff(p.attempt, e.RetryAfter)
+	if !d.sleep(ctx, backoff(p.attempt, e.RetryAfter)) {
+		d.giveUp(b, p, outcomes, code(e), "")
+		return nil
+	}
+	return []part{p}
+}
+
+// pause waits before rows are tried again that the vendor asked to send later.
+func (d *delivery) pause(ctx context.Context, b *batch, again []part, outcomes []Row) []part {
+	for _, p := range again {
+		if !d.sleep(ctx, backoff(p.attempt, 0)) {
+			d.giveUp(b, p, outcomes, "interrupted", "")
+			return nil
+		}
+	}
+	return again
+}
+
+// sleep is false where the run ends first.
+func (d *delivery) sleep(ctx context.Context, wait time.Duration) bool {
 	select {
 	case <-d.After(wait):
-		return []part{p}
+		return true
 	case <-ctx.Done():
 	case <-d.halted:
 	}
-	d.giveUp(b, p, outcomes, e.Code, "")
-	return nil
+	return false
 }
 
 // split halves a refused part until the bad row stands alone.
@@ -310,15 +343,19 @@ func (d *delivery) split(b *batch, p part, e *destination.Error, outcomes []Row)
 		}
 	}
 	for _, i := range p.rows {
-		d.refuse(b, p, i, Rejected, e.Code, scrub(e.Message, &b.page.Changes[b.rows[i]]), outcomes)
+		c := &b.page.Changes[b.rows[i]]
+		d.refuse(b, p, i, Rejected, scrubCode(e.Code, c, b), scrub(e.Message, c, b), outcomes)
 	}
 	return nil
 }
 
-// backoff doubles from half a second to half a minute, with jitter; a vendor that says when is believed, up to ten minutes.
+// maxWait is the longest that a run waits because a vendor asks it to; after that the next run is soon enough.
+const maxWait = 10 * time.Minute
+
+// backoff doubles from half a second to half a minute, with jitter; a vendor that says when is believed.
 func backoff(attempt int, after time.Duration) time.Duration {
 	if after > 0 {
-		return min(after, 10*time.Minute)
+		return after
 	}
 	wait := min(500*time.Millisecond<<min(attempt-1, 10), 30*time.Second)
 	return wait/2 + rand.N(wait/2) //nolint:gosec // jitter

@@ -209,7 +209,7 @@ func (l *Ledger) EnsureSync(ctx context.Context, sync string) error {
 		"CREATE TABLE IF NOT EXISTS " + d.Table(l.Names.Retry(sync)) + " (key_hash " + num + ", row_hash " + num + ", operation " + text + ", reason " + text +
 			", attempts " + num + ", first_at " + ts + ", last_at " + ts + ", next_attempt_at " + ts + ", code " + text + ", message " + text + ", parked " + d.Type(warehouse.Bool) + ")",
 		"CREATE TABLE IF NOT EXISTS " + d.Table(l.Names.Outcomes(sync)) + " (key_hash " + num + ", class " + text + ", code " + text + ", message " + text +
-			", remote_id " + text + ", origin " + text + ", attempt " + num + ", sent_at " + ts + ", until " + ts + ")",
+			", remote_id " + text + ", origin " + text + ", attempt " + num + ", sent_at " + ts + ", until " + ts + ", theirs " + text + ")",
 		"CREATE TABLE IF NOT EXISTS " + d.Table(l.Names.Lock(sync)) + " (run_id " + text + ", holder " + text + ", host " + text + ", since " + ts + ", until " + ts + ")",
 		"INSERT INTO " + d.Table(l.Names.Lock(sync)) + " SELECT NULL, NULL, NULL, NULL, NULL WHERE NOT EXISTS (SELECT 1 FROM " + d.Table(l.Names.Lock(sync)) + ")",
 	}

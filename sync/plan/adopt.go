@@ -18,7 +18,7 @@ func (l *Layout) AdoptSQL(o Options) string {
 		hash = "CAST(0 AS " + d.HashType() + ")"
 	}
 	names = append(names, l.keyHash("m.dest_key")+" AS key_hash", hash+" AS hash", "s.remote_id", "coalesce(s.origin, 'adopted') AS origin",
-		d.Time(o.Now)+" AS acknowledged_at", "CAST(NULL AS TIMESTAMP) AS uncertain_until")
+		d.Time(o.Now)+" AS acknowledged_at", "CAST(NULL AS TIMESTAMP) AS uncertain_until", "s.theirs")
 	first := ""
 	if l.dedupes() {
 		first = " AND m.rn = 1"

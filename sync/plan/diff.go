@@ -201,7 +201,7 @@ func (l *Layout) planColumns(alias string) string {
 func tailColumns() []string {
 	return []string{
 		"key_hash", "hash", "operation", "state", "reason", "changed", "remote_id", "origin", "acknowledged",
-		"was_uncertain", "from_model", "matched", "attempts", "first_failed_at", "old_dest_key",
+		"was_uncertain", "from_model", "matched", "attempts", "first_failed_at", "old_dest_key", "theirs",
 	}
 }
 
@@ -245,7 +245,7 @@ func (l *Layout) changeColumns(o Options) string {
 		"CASE WHEN "+left+" THEN "+d.Text(string(l.leaves()))+" WHEN j.sk IS NOT NULL THEN 'update' ELSE 'add' END AS operation",
 		"j.dest_key IS NULL AND NOT ("+left+") AS null_key", left+" AS gone", "j.sk IS NOT NULL AS matched",
 		"CASE WHEN "+left+" OR j.sk IS NULL THEN NULL ELSE "+strings.Join(mask, " || ")+" END AS changed",
-		"s.origin", "s.uncertain_until AS was_uncertain", "coalesce(s.hash >= 0, false) AS acknowledged",
+		"s.origin", "s.theirs", "s.uncertain_until AS was_uncertain", "coalesce(s.hash >= 0, false) AS acknowledged",
 		"j.sk IS NOT NULL AND NOT ("+left+") AND j.dest_key <> s.dest_key AS collided")
 	if l.dedupes() {
 		cols = append(cols, "coalesce(j.dup, 1) AS dup")

@@ -42,7 +42,7 @@ func (l *Layout) insertSQL(o Options) string {
 	if o.Pending != nil && o.Backfill == nil {
 		changes += " UNION ALL SELECT * FROM b"
 	}
-	fmt.Fprintf(&b, ",\nj AS (%s),\nc AS (SELECT j.*, 'add' AS operation, %s AS null_key, false AS gone, 1 AS dup, CASE WHEN j.expired THEN 'owed' END AS changed, CAST(NULL AS VARCHAR) AS remote_id, CAST(NULL AS VARCHAR) AS origin, false AS acknowledged, %s FROM j%s)",
+	fmt.Fprintf(&b, ",\nj AS (%s),\nc AS (SELECT j.*, 'add' AS operation, %s AS null_key, false AS gone, 1 AS dup, CASE WHEN j.expired THEN 'owed' END AS changed, CAST(NULL AS VARCHAR) AS remote_id, CAST(NULL AS VARCHAR) AS origin, CAST(NULL AS VARCHAR) AS theirs, false AS acknowledged, %s FROM j%s)",
 		changes, l.nullKey("j"), l.retryColumns(o), l.insertRetryJoin(o))
 	fmt.Fprintf(&b, "\nSELECT %s FROM (%s) c", l.planColumns("c"), l.judged(o))
 	if forget := l.forgotten(o, snapshot, on("n", "s")); forget != "" && o.Backfill == nil {

@@ -301,10 +301,32 @@ func (l *Layout) effective(i int) string {
 	if f.Write == "on_add" {
 		value = "CASE WHEN j.sk IS NOT NULL THEN " + s + " ELSE " + n + " END"
 	}
-	if f.Omit {
+	if f.Write == "if_empty" { // what we wrote there, or found, stays
+		value = "CASE WHEN j.sk IS NOT NULL AND (" + s + " IS NOT NULL OR " + l.isTheirs("s", i) + ") THEN " + s + " ELSE " + n + " END"
+	}
+	if f.Omit && f.Write != "if_empty" {
 		value = "coalesce(" + value + ", " + s + ")"
 	}
 	return value
+}
+
+// isTheirs tells whether the destination had a value of its own in field i, so that ours was not written.
+func (l *Layout) isTheirs(alias string, i int) string {
+	return "strpos(coalesce(" + alias + ".theirs, ''), " + l.Dialect.Text(Theirs(l.Fields[i])) + ") > 0"
+}
+
+// Theirs is how the snapshot's column theirs names a field whose value at the destination is its own (write: if_empty).
+func Theirs(c Column) string { return "," + c.Column + "," }
+
+// IfEmpty are the fields that are written only where the destination has nothing.
+func (l *Layout) IfEmpty() []int {
+	var out []int
+	for i, f := range l.Sync.Fields {
+		if f.Write == "if_empty" && l.Sync.Mode != destination.Insert {
+			out = append(out, i)
+		}
+	}
+	return out
 }
 
 // HashVersion changes when the same values could hash differently: engine, expressions or column types.

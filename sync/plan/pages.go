@@ -68,6 +68,9 @@ func NewPager(w Querier, c *Changes, held []destination.Operation, dedupe func(d
 	old := l.DestKey
 	cols = append(cols, "key_hash", "coalesce(hash, 0)", "operation", "remote_id", "changed", "was_uncertain",
 		d.Wire("old_dest_key", warehouse.Column{Type: old.Type, Kind: old.Kind}))
+	if len(l.IfEmpty()) > 0 {
+		cols = append(cols, "theirs")
+	}
 	p.filter = Sending(held)
 	p.query = "SELECT " + strings.Join(cols, ", ") + " FROM " + d.Table(l.Plan) + " p WHERE " + p.filter + " AND "
 	return p
@@ -118,7 +121,8 @@ func (p *Pager) Read(ctx context.Context, k int64) (*Page, error) {
 	return page, nil
 }
 
-// tail reads the engine's columns of one row: key_hash, hash, operation, remote_id, changed, was_uncertain, old_dest_key.
+// tail reads the engine's columns of one row: key_hash, hash, operation, remote_id, changed, was_uncertain, old_dest_key and, where
+// fields are written if empty, theirs.
 func (p *Pager) tail(c *destination.Change, page *Page, v []any) {
 	keyHash, _ := v[0].(int64)
 	rowHash, _ := v[1].(int64)
@@ -130,6 +134,9 @@ func (p *Pager) tail(c *destination.Change, page *Page, v []any) {
 	switch c.Operation {
 	case destination.OpRemove:
 		c.Remove = removal(s.OnRemove.Act, s.OnRemove.Action)
+		if len(v) > 7 {
+			c.Send = p.ours(v[7])
+		}
 	case destination.OpRekey:
 		c.OldKey = []any{v[6]}
 	case destination.OpUpdate:
@@ -162,6 +169,19 @@ func (p *Pager) omitted(c *destination.Change) []bool {
 			}
 			mask[i] = false
 		}
+	}
+	return mask
+}
+
+// ours is the mask of a remove without the fields in which the destination had values of its own; nil where it had none.
+func (p *Pager) ours(theirs any) []bool {
+	names, _ := theirs.(string)
+	if names == "" {
+		return nil
+	}
+	mask := make([]bool, len(p.c.Layout.Fields))
+	for i, f := range p.c.Layout.Fields {
+		mask[i] = !strings.Contains(names, Theirs(f))
 	}
 	return mask
 }

@@ -59,6 +59,7 @@ func (l *Layout) snapshotTail() [][2]string {
 		{"origin", text},
 		{"acknowledged_at", ts},
 		{"uncertain_until", ts},
+		{"theirs", text},
 	}
 }
 
@@ -136,9 +137,9 @@ func (l *Layout) carriedSnapshot(st Standing, now time.Time) string {
 		outer = append(outer, "c."+d.Quote(c.Column))
 	}
 	outer = append(outer, l.keyHash("c.dest_key")+" AS key_hash", "CAST(coalesce(c.hash, "+l.snapshotHash("c")+") AS "+d.HashType()+") AS hash",
-		"c.remote_id", "c.origin", "c.acknowledged_at", "c.uncertain_until")
+		"c.remote_id", "c.origin", "c.acknowledged_at", "c.uncertain_until", "c.theirs")
 	return "SELECT " + strings.Join(outer, ", ") + " FROM (SELECT " + strings.Join(inner, ", ") + ", " + hash +
-		" AS hash, o.remote_id, o.origin, o.acknowledged_at, " + until + " AS uncertain_until FROM " +
+		" AS hash, o.remote_id, o.origin, o.acknowledged_at, " + until + " AS uncertain_until, o.theirs FROM " +
 		d.Table(l.Names.Snapshot(l.Sync.Name)) + " o) c"
 }
 

@@ -84,9 +84,26 @@ func (r *one) committerOf(m ledger.Meta, runID string, mode destination.Mode, he
 	return &commit.Committer{
 		W: r.Warehouse, Names: r.ledger.Names, Plan: r.ledger.Names.Plan(r.sync.Name), Sync: r.sync.Name, RunID: runID,
 		Mode: mode, Columns: m.Standing, Held: held, Pages: plan.Pages(highest), Highest: highest,
+		IfEmpty:     ifEmpty(r.layout, m),
 		Own:         r.sync.Spec.OwnsObjects || r.sync.Object.Membership,
 		GiveUpAfter: r.sync.Config.Retry.GiveUpAfter.Duration, OnUncertain: r.sync.Config.OnUncertain, Now: r.deps.now,
 	}
+}
+
+// ifEmpty are the columns of the fields written only where the destination has nothing. Recovery does not know the mapping of the
+// run that was killed: there it may be any.
+func ifEmpty(l *plan.Layout, m ledger.Meta) []string {
+	var out []string
+	if l == nil {
+		for _, f := range m.Standing.Fields {
+			out = append(out, f.Column)
+		}
+		return out
+	}
+	for _, i := range l.IfEmpty() {
+		out = append(out, l.Fields[i].Column)
+	}
+	return out
 }
 
 // open says in the warehouse that this run's plan is being delivered: whoever comes after a crash finds it there.
@@ -146,6 +163,9 @@ func (r *one) delivery(s *sink, lease *lease) deliver.Config {
 		Schema: r.layout.Schema(), Pages: pages, Journal: r.State, Pacer: r.conn.pacer, BatchSize: r.conn.spec.BatchSize(r.sync.Object, r.conn.config), Attempts: attempts, Timeout: t,
 		Settle: settle(r.sync.Destination, r.conn), OnUncertain: r.sync.Config.OnUncertain, Now: r.deps.now, After: r.deps.After, Log: r.log,
 		Lease: func() error { return lease.outlives(t) }, Done: s.done, Provisional: s.provisional,
+	}
+	if c.IfEmpty = r.layout.IfEmpty(); len(c.IfEmpty) > 0 {
+		c.Theirs = func(field int) string { return plan.Theirs(r.layout.Fields[field]) }
 	}
 	if r.sync.Object.MembersByID && r.changes.Count(func(g plan.Group) bool { return r.sends(g) && g.Operation == destination.OpRemove }) > 0 {
 		c.Leaving = func(ctx context.Context, ids []string) (map[string]bool, error) {

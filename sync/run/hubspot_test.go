@@ -3,8 +3,10 @@ package run_test
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/dray-dev/dray/connectors/registry"
@@ -140,5 +142,56 @@ func TestHubSpotMemberMovesWithoutVia(t *testing.T) {
 	}
 	if reports, err = p.run(); err != nil || reports[0].Requests+reports[1].Requests != 0 {
 		t.Fatalf("quiet again: %v %s", err, canonical(reports))
+	}
+}
+
+// A field that is written only where HubSpot has nothing: what stands there stays, is never cleared, and causes no update.
+func TestHubSpotWritesIfEmpty(t *testing.T) {
+	t.Parallel()
+	p, hub := hubspotProject(t, "via: contacts")
+	p.write("dray.yaml", strings.Replace(p.read("dray.yaml"), "fields: {firstname: name}\n    on_remove: delete",
+		"fields: {firstname: name, lastname: {column: last, write: if_empty}}\n    on_remove: clear", 1))
+	p.exec("ALTER TABLE raw.people ADD COLUMN last VARCHAR", "UPDATE raw.people SET last = 'ours' WHERE id < 9")
+	create := httptest.NewRequest(http.MethodPost, "/crm/v3/objects/contacts/batch/create", strings.NewReader(
+		`{"inputs":[{"associations":[],"objectWriteTraceId":"1","properties":{"email":"u1@example.com","lastname":"theirs"}}]}`))
+	create.Header.Set("Authorization", "Bearer pat-secret")
+	create.Header.Set("Content-Type", "application/json")
+	made := httptest.NewRecorder()
+	if hub.Handler().ServeHTTP(made, create); made.Code != http.StatusCreated {
+		t.Fatalf("making a contact: %d %s", made.Code, made.Body)
+	}
+	lastname := func(email string) any { return hub.Records("contacts", "")[email]["lastname"] }
+	step := func(what string, updates, requests int64) {
+		t.Helper()
+		reports, err := p.run()
+		if err != nil || reports[0].Delivered.Update != updates || reports[0].Requests != requests {
+			t.Fatalf("%s: %v %s", what, err, canonical(reports[0]))
+		}
+	}
+	if _, err := p.run(); err != nil {
+		t.Fatal(err)
+	}
+	if a, b, c := lastname("u1@example.com"), lastname("u2@example.com"), lastname("u9@example.com"); a != "theirs" || b != "ours" || c != nil {
+		t.Fatalf("after the first run the names are %v, %v and %v", a, b, c)
+	}
+	if got := p.query("SELECT dest_key FROM dray.snapshot_contacts WHERE lastname IS NULL AND theirs IS NOT NULL"); len(got) != 1 || got[0] != "u1@example.com" {
+		t.Fatalf("theirs: %v", got)
+	}
+	step("nothing changed", 0, 0)
+	p.exec("UPDATE raw.people SET last = 'changed' WHERE id < 9")
+	step("neither ours nor theirs is written again", 0, 0)
+	p.exec("UPDATE raw.people SET last = 'late' WHERE id = 9")
+	step("nothing was there yet", 1, 2)
+	p.exec("UPDATE raw.people SET name = 'new' WHERE id = 1")
+	step("another field changed", 1, 1)
+	if a, c := lastname("u1@example.com"), lastname("u9@example.com"); a != "theirs" || c != "late" {
+		t.Fatalf("the names are %v and %v", a, c)
+	}
+	p.exec("DELETE FROM raw.people WHERE id IN (1, 2)")
+	if _, err := p.run(); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := lastname("u1@example.com"), lastname("u2@example.com"); a != "theirs" || (b != nil && b != "") {
+		t.Fatalf("after both left the names are %v and %v", a, b)
 	}
 }

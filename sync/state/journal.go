@@ -32,6 +32,7 @@ type Exception struct {
 	Origin   string    `json:"g,omitempty"`
 	Attempt  int       `json:"a,omitempty"`
 	Until    time.Time `json:"u,omitzero"`
+	Theirs   string    `json:"t,omitempty"` // names of fields
 }
 
 // Entry is one write to the journal: the answer to a batch, the intent of the next, or both in one transaction.

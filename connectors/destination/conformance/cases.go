@@ -226,6 +226,24 @@ func rekeys(r *rig) {
 	}
 }
 
+// filled: a Reader tells values from nothing, by key and by record id, and nothing of records that do not exist.
+func filled(r *rig) {
+	reader, ok := r.dest.(destination.Reader)
+	if !ok {
+		r.Fatal("the spec says that the object can be read, and the destination is no Reader")
+	}
+	changes := r.changes(destination.OpAdd, 0, 3, "text")
+	changes[1].Fields[0] = nil
+	outcomes, failed := r.write(r.batch(changes))
+	r.expect(outcomes, failed, destination.Delivered)
+	changes[2].RemoteID = outcomes[2].RemoteID
+	changes = append(changes, r.change(destination.OpAdd, 99, "text"))
+	got, err := reader.Filled(r.Context(), r.batch(changes), []int{0})
+	if err != nil || len(got) != 4 || !got[0][0] || got[1][0] || !got[2][0] || got[3][0] {
+		r.Errorf("filled are %v, want the first and the third; error %v", got, err)
+	}
+}
+
 func twoColumns(r *rig) {
 	r.schema.Key = append(r.schema.Key, destination.Column{Name: "shop", Path: []string{"shop"}})
 	c := r.change(destination.OpAdd, 1, "x")

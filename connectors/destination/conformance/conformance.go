@@ -73,6 +73,9 @@ func (s *suite) runObject(t *testing.T, sample standin.Sample) {
 	if object.Rekey {
 		s.kase(t, "rekey", object, sample, rekeys)
 	}
+	if object.Reads {
+		s.kase(t, "what is filled", object, sample, filled)
+	}
 	if s.connector.Spec().AnyObject {
 		s.kase(t, "a key of two columns", object, sample, twoColumns)
 	}

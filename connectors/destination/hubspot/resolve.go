@@ -2,11 +2,9 @@ package hubspot
 
 import (
 	"context"
-	"net/http"
 	"strings"
 
 	"github.com/dray-dev/dray/connectors/destination"
-	"github.com/dray-dev/dray/connectors/encode"
 )
 
 // Resolve finds the record ids of contacts by the sync's key; ids that the changes carry already are kept.
@@ -45,47 +43,14 @@ func (a *account) Resolve(ctx context.Context, b *destination.Batch) ([]string, 
 
 // lookUp reads the contacts that have the values; the result is by value as HubSpot compares it.
 func (a *account) lookUp(ctx context.Context, property string, values []string) (map[string]string, error) {
-	body := []byte(`{`)
-	if property != recordID {
-		body = append(body, `"idProperty":`...)
-		body = append(encode.String(body, property), ',')
-	}
-	body = append(body, `"properties":[`...)
-	body = append(encode.String(body, property), `],"propertiesWithHistory":[],"inputs":[`...)
-	for i, v := range values {
-		if i > 0 {
-			body = append(body, ',')
-		}
-		body = append(body, `{"id":`...)
-		body = append(encode.String(body, v), '}')
-	}
-	body = append(body, "]}"...)
-	var answer struct {
-		Status  string `json:"status"`
-		Results []struct {
-			ID         string             `json:"id"`
-			Properties map[string]*string `json:"properties"`
-		} `json:"results"`
-		Errors []batchError `json:"errors"`
-	}
-	if err := a.read(ctx, "look up contacts", http.MethodPost, contactsPath+"/batch/read", body, &answer); err != nil {
+	results, err := a.readContacts(ctx, property, []string{property}, values)
+	if err != nil {
 		return nil, err
 	}
-	if answer.Status != complete {
-		return nil, &destination.Error{Class: destination.Retry, Code: "status_" + answer.Status, Message: "look up contacts: HubSpot has not completed it"}
-	}
-	for _, e := range answer.Errors {
-		if !e.notFound() {
-			return nil, &destination.Error{Class: destination.Stop, Code: e.Category, Message: "look up contacts: " + e.Message}
-		}
-	}
 	found := map[string]string{}
-	for _, r := range answer.Results {
-		switch v := r.Properties[property]; {
-		case property == recordID:
-			found[r.ID] = r.ID
-		case v != nil:
-			found[canonical(property, *v)] = r.ID
+	for _, r := range results {
+		if by := r.by(property); by != "" {
+			found[by] = r.ID
 		}
 	}
 	return found, nil

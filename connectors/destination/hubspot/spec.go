@@ -44,9 +44,13 @@ func (Connector) Spec() destination.Spec {
 				Doc: "Another host for the API: a local stand-in, or a proxy. HubSpot's own host serves all regions.",
 			},
 		},
-		Objects:     []destination.Object{contactsObject(), listMembersObject()},
-		Rate:        destination.Rate{Requests: 100, Per: 10 * time.Second},
-		Concurrency: 4,
+		Objects: []destination.Object{contactsObject(), listMembersObject()},
+		Rate: destination.Rate{
+			Requests: 100, Per: 10 * time.Second, // until an answer says what the account may do (usage guidelines, 2026)
+			LimitHeader: "X-HubSpot-RateLimit-Max", WindowHeader: "X-HubSpot-RateLimit-Interval-Milliseconds",
+			RemainingHeader: "X-HubSpot-RateLimit-Remaining",
+		},
+		Concurrency: 8,
 		Limits: []string{
 			"100 rows a request; 100 requests in 10 seconds for an app in Free and Starter accounts (Professional and Enterprise allow 190), " +
 				"and 250,000 a day for an account (usage guidelines, 2026).",
@@ -79,6 +83,7 @@ func contactsObject() destination.Object {
 		OpenFields:   true,
 		MaxBatch:     maxBatch,
 		TellsCreated: true,
+		Reads:        true,
 		Rekey:        true,
 	}
 }
