@@ -64,8 +64,29 @@ func replayable(r *http.Request) bool {
 	return len(r.Header["Idempotency-Key"]) > 0 || len(r.Header["X-Idempotency-Key"]) > 0
 }
 
-// attempts gives each attempt its own time-out, which lasts until the answer's body is closed.
-type attempts struct{ next http.RoundTripper }
+// Paid marks a context whose first request has waited its turn already: Options.Gate is not asked for it.
+func Paid(ctx context.Context) context.Context {
+	return context.WithValue(ctx, paidKey{}, new(atomic.Bool))
+}
+
+type paidKey struct{}
+
+// attempts has each attempt wait its turn, and gives it its own time-out, which lasts until the answer's body is closed.
+type attempts struct {
+	next    http.RoundTripper
+	gate    func(context.Context) error
+	observe func(tooMany bool, header func(name string) string)
+}
+
+func (t attempts) wait(ctx context.Context) error {
+	if t.gate == nil {
+		return nil
+	}
+	if used, ok := ctx.Value(paidKey{}).(*atomic.Bool); ok && used.CompareAndSwap(false, true) {
+		return nil
+	}
+	return t.gate(ctx)
+}
 
 func (t attempts) RoundTrip(req *http.Request) (*http.Response, error) {
 	a, _ := req.Context().Value(attemptKey{}).(*attempt)
@@ -76,11 +97,18 @@ func (t attempts) RoundTrip(req *http.Request) (*http.Response, error) {
 		a.phase.Store(connecting)
 		return nil, err
 	}
+	if err := t.wait(req.Context()); err != nil {
+		a.phase.Store(connecting)
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(req.Context(), a.timeout)
 	resp, err := t.next.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, a.trace())))
 	if err != nil {
 		cancel()
 		return nil, err
+	}
+	if t.observe != nil {
+		t.observe(resp.StatusCode == http.StatusTooManyRequests, resp.Header.Get)
 	}
 	resp.Body = &cancelingBody{resp.Body, cancel}
 	return resp, nil

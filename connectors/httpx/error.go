@@ -133,6 +133,19 @@ func clean(err error) error {
 	return err
 }
 
+// shortest is how long a secret is at least; what is shorter would be found in any text.
+const shortest = 4
+
+// Mask takes secrets out of a server's words.
+func Mask(text string, secrets []string) string {
+	for _, s := range secrets {
+		if len(s) >= shortest {
+			text = strings.ReplaceAll(text, s, "***")
+		}
+	}
+	return text
+}
+
 // RetryAfter reads the header Retry-After: seconds (also with a fraction) or an HTTP date. 0 = absent or past.
 func RetryAfter(h http.Header, now time.Time) time.Duration {
 	v := strings.TrimSpace(h.Get("Retry-After"))

@@ -40,6 +40,10 @@ type Options struct {
 	Retries   int               // of a Read, after the first attempt; 0 = DefaultRetries, negative = none
 	MinWait   time.Duration     // before the first retry of a Read; 0 = 200 ms
 	MaxWait   time.Duration     // before any retry of a Read; a longer Retry-After ends the Read; 0 = 20 s
+	// Gate is asked before each request, retries included, and returns when it may start; nil = at once. See Paid.
+	Gate func(ctx context.Context) error
+	// Observe is told of each answer whether it says 429, and its headers; nil = nobody.
+	Observe func(tooMany bool, header func(name string) string)
 }
 
 // Client is safe for concurrent use. Close it when the destination is closed.
@@ -57,6 +61,8 @@ type Request struct {
 	// What names the request in logs and errors: "upsert contacts". It must hold no customer value.
 	What    string
 	Timeout time.Duration // 0 = the client's
+	// Secrets are taken out of the body of a refusal: some servers quote the credentials that they do not take.
+	Secrets []string
 }
 
 // Response is an answer whose body has been read to its end.
@@ -89,7 +95,7 @@ func New(o Options) *Client {
 	c := &Client{o: o}
 	c.retry = &retryablehttp.Client{
 		HTTPClient: &http.Client{
-			Transport:     attempts{o.Transport},
+			Transport:     attempts{next: o.Transport, gate: o.Gate, observe: o.Observe},
 			CheckRedirect: checkRedirect,
 		},
 		RetryWaitMin: o.MinWait,
@@ -174,6 +180,7 @@ func (c *Client) roundTrip(ctx context.Context, r Request, a *attempt) (*Respons
 		return nil, tooLarge(r.What, resp, c.o.MaxBody)
 	}
 	if !succeeded(resp.StatusCode) {
+		out.Body = []byte(Mask(string(out.Body), r.Secrets))
 		return nil, refused(r.What, out)
 	}
 	return out, nil

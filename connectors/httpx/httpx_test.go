@@ -244,6 +244,43 @@ func TestAnswerTooLarge(t *testing.T) {
 	}
 }
 
+// Each request waits its turn, retries too; the first of a paid context has waited already.
+func TestGate(t *testing.T) {
+	t.Parallel()
+	var asked, tooMany atomic.Int32
+	var last atomic.Value
+	s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Limit", "100")
+		w.WriteHeader(http.StatusTooManyRequests)
+	})
+	c := client(t, httpx.Options{
+		Retries: 2, MinWait: time.Millisecond,
+		Gate: func(ctx context.Context) error { asked.Add(1); return ctx.Err() },
+		Observe: func(limited bool, header func(string) string) {
+			if limited {
+				tooMany.Add(1)
+			}
+			last.Store(header("x-limit"))
+		},
+	})
+	_, _ = c.Read(t.Context(), httpx.Request{URL: s.URL})
+	if asked.Load() != 3 || tooMany.Load() != 3 || last.Load() != "100" {
+		t.Errorf("asked %d times, told of %d refusals and %v", asked.Load(), tooMany.Load(), last.Load())
+	}
+	paid := httpx.Paid(t.Context())
+	for range 2 {
+		_, _ = c.Write(paid, httpx.Request{URL: s.URL})
+	}
+	if asked.Load() != 4 {
+		t.Errorf("asked %d times, want once more for two requests of which one was paid", asked.Load())
+	}
+	refusing := client(t, httpx.Options{Gate: func(context.Context) error { return context.DeadlineExceeded }})
+	_, err := refusing.Write(t.Context(), httpx.Request{URL: s.URL})
+	if e := asError(t, err); !e.NotSent {
+		t.Errorf("a request that did not get its turn counts as sent: %v", e)
+	}
+}
+
 // I6: nothing of a URL's user part or query, of headers or of bodies reaches a log or an error.
 func TestNoSecretInLogsAndErrors(t *testing.T) {
 	t.Parallel()
@@ -256,6 +293,10 @@ func TestNoSecretInLogsAndErrors(t *testing.T) {
 		w.WriteHeader(http.StatusBadRequest)
 		_, _ = io.WriteString(w, "s3cret")
 	})
+	_, err := client(t, httpx.Options{}).Write(t.Context(), httpx.Request{URL: s.URL, Secrets: []string{"", "s3cret"}})
+	if e := asError(t, err); string(e.Body) != "***" {
+		t.Errorf("a quoted secret is handed on: %q", e.Body)
+	}
 	c := client(t, httpx.Options{Log: log, Timeout: 200 * time.Millisecond})
 	host := strings.TrimPrefix(s.URL, "http://")
 	for _, url := range []string{"http://u:s3cret@" + host + "/?k=s3cret", s.URL + "/drop?k=s3cret", "http://127.0.0.1:1/?s3cret", "http://x:y/s3cret", "s3cret://x"} {

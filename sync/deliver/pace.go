@@ -2,28 +2,63 @@ package deliver
 
 import (
 	"context"
+	"crypto/sha256"
+	"strconv"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 
 	"github.com/dray-dev/dray/connectors/destination"
 )
 
-// Pacer spaces the requests of one credential; all syncs that use it share one. Safe for concurrent use.
+const (
+	// headroom is the part of the allowed rate that is used. Requests are evenly spaced, so that a window of any position holds
+	// at most headroom × allowed + 1; what is left lies between that and the limit for requests that arrive closer together than
+	// they were sent.
+	headroom = 0.985
+	slower   = 0.8  // of the rate, once the vendor says that it was too fast
+	faster   = 1.02 // a second without that, until the rate is reached again
+	// leastRate is as slow as it gets, in requests a second.
+	leastRate = 0.2
+)
+
+// Pacer spaces the requests of one credential; all syncs that use it share one. It starts from the rate the connector declares,
+// takes over what the vendor's headers say, and slows down where the vendor answers 429, also at a rate it was never told.
+// Safe for concurrent use.
 type Pacer struct {
-	limiter *rate.Limiter // nil = no limit known
+	headers destination.Rate
+	now     func() time.Time
+
 	mu      sync.Mutex
+	allowed float64   // requests a second that may be made; 0 = not known
+	rate    float64   // that are made at most; 0 = unlimited
+	next    time.Time // the first place in the row that is free
 	paused  time.Time
+	slowed  time.Time // when a 429 was last acted on; zero = the rate is what is allowed
+	grown   time.Time
+	second  time.Time // of the count below
+	count   int
+	recent  float64 // requests in the second before
 }
 
-// NewPacer spaces requests by a declared rate. The bucket holds a tenth of the window: a burst on top of a steady stream stays
-// within what a sliding window allows only if it is small.
+// NewPacer spaces requests by a declared rate; without one they are unlimited until the vendor refuses some.
 func NewPacer(r destination.Rate) *Pacer {
-	if r.Requests <= 0 || r.Per <= 0 {
-		return &Pacer{}
+	p := &Pacer{headers: r, now: time.Now}
+	if r.Requests > 0 && r.Per > 0 {
+		p.set(r.Requests, r.Per)
 	}
-	return &Pacer{limiter: rate.NewLimiter(rate.Limit(float64(r.Requests)/r.Per.Seconds()), max(1, r.Requests/10))}
+	return p
+}
+
+// set takes over what is allowed. With p.mu held, or before p is shared.
+func (p *Pacer) set(requests int, per time.Duration) {
+	allowed := headroom * float64(requests) / per.Seconds()
+	if allowed == p.allowed {
+		return
+	}
+	if now := p.now(); allowed < p.rate && p.next.After(now) { // the places given ahead count as if they were given at this rate
+		p.next = now.Add(time.Duration(float64(p.next.Sub(now)) * p.rate / allowed))
+	}
+	p.allowed, p.rate, p.slowed = allowed, allowed, time.Time{}
 }
 
 // Pause lets nobody start a request for a while: the vendor asked for it.
@@ -33,20 +68,15 @@ func (p *Pacer) Pause(d time.Duration) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if until := time.Now().Add(d); until.After(p.paused) {
+	if until := p.now().Add(d); until.After(p.paused) {
 		p.paused = until
 	}
 }
 
 // Wait returns when a request may start; an error where the run ends first.
 func (p *Pacer) Wait(ctx context.Context, halted <-chan struct{}) error {
-	p.mu.Lock()
-	pause := time.Until(p.paused)
-	p.mu.Unlock()
-	if p.limiter != nil {
-		pause = max(pause, p.limiter.Reserve().Delay())
-	}
-	if pause <= 0 {
+	wait := p.reserve()
+	if wait <= 0 {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -56,7 +86,7 @@ func (p *Pacer) Wait(ctx context.Context, halted <-chan struct{}) error {
 			return nil
 		}
 	}
-	timer := time.NewTimer(pause)
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -66,4 +96,112 @@ func (p *Pacer) Wait(ctx context.Context, halted <-chan struct{}) error {
 	case <-halted:
 		return errHalted
 	}
+}
+
+// reserve takes the next place in the row and tells how far off it is. Places that were given stay as they are when the rate
+// changes (a token bucket would pay them back at the new one, and let through too many); after a pause they go on one by one.
+func (p *Pacer) reserve() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	at := now
+	if p.paused.After(at) {
+		at = p.paused
+	}
+	if p.rate > 0 {
+		if p.next.After(at) {
+			at = p.next
+		}
+		p.next = at.Add(time.Duration(float64(time.Second) / p.rate))
+	}
+	if now.Sub(p.second) >= time.Second {
+		p.recent, p.count, p.second = float64(p.count)/max(now.Sub(p.second).Seconds(), 1), 0, now
+	}
+	p.count++
+	return at.Sub(now)
+}
+
+// Gate is httpx's question before each request. The first one of a Write has waited already (httpx.Paid).
+func (p *Pacer) Gate(ctx context.Context) error { return p.Wait(ctx, nil) }
+
+// Observe is told each answer: whether it says that there were too many requests, and its headers.
+func (p *Pacer) Observe(tooMany bool, header func(name string) string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	if requests, per, ok := p.told(header); ok {
+		p.set(requests, per)
+		if !tooMany && header(p.headers.RemainingHeader) == "0" {
+			if until := now.Add(2 * per / time.Duration(requests)); until.After(p.paused) {
+				p.paused = until
+			}
+		}
+	}
+	if tooMany {
+		p.slowDown(now)
+		return
+	}
+	p.speedUp(now)
+}
+
+// told reads the vendor's headers, where the connector names them.
+func (p *Pacer) told(header func(string) string) (requests int, per time.Duration, ok bool) {
+	if p.headers.LimitHeader == "" {
+		return 0, 0, false
+	}
+	requests, err := strconv.Atoi(header(p.headers.LimitHeader))
+	if err != nil || requests <= 0 {
+		return 0, 0, false
+	}
+	per = p.headers.Per
+	if ms, err := strconv.Atoi(header(p.headers.WindowHeader)); err == nil && ms > 0 {
+		per = time.Duration(ms) * time.Millisecond
+	}
+	return requests, per, per > 0
+}
+
+// slowDown acts once on the 429s of requests that were under way together.
+func (p *Pacer) slowDown(now time.Time) {
+	if now.Sub(p.slowed) < time.Second {
+		return
+	}
+	p.slowed, p.grown = now, now
+	if p.rate == 0 {
+		p.rate = max(p.recent, float64(p.count))
+	}
+	p.rate = max(slower*p.rate, leastRate)
+}
+
+func (p *Pacer) speedUp(now time.Time) {
+	if p.slowed.IsZero() || now.Sub(p.grown) < time.Second {
+		return
+	}
+	p.grown = now
+	if p.rate *= faster; p.allowed > 0 && p.rate >= p.allowed {
+		p.rate, p.slowed = p.allowed, time.Time{}
+	}
+}
+
+// Pacers holds the pacers of a process, one for each credential. The zero value is ready to use.
+type Pacers struct {
+	mu  sync.Mutex
+	all map[[sha256.Size]byte]*Pacer
+}
+
+// For is the pacer of a credential: of the connector's type, the address it goes to and its secrets. These are not kept.
+func (p *Pacers) For(r destination.Rate, credential ...string) *Pacer {
+	h := sha256.New()
+	for _, c := range credential {
+		_, _ = h.Write(append(strconv.AppendInt(nil, int64(len(c)), 10), ":"+c...))
+	}
+	key := [sha256.Size]byte(h.Sum(nil))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.all == nil {
+		p.all = map[[sha256.Size]byte]*Pacer{}
+	}
+	if p.all[key] == nil {
+		p.all[key] = NewPacer(r)
+	}
+	return p.all[key]
 }

@@ -102,8 +102,9 @@ type Session struct {
 	ledger  *ledger.Ledger
 	log     *slog.Logger
 
-	mu    sync.Mutex
-	dests map[string]*connection
+	mu     sync.Mutex
+	dests  map[string]*connection
+	pacers deliver.Pacers
 }
 
 // Open prepares a project and opens its warehouse and control state. The state comes first: whoever waits for a warehouse file
@@ -253,15 +254,34 @@ func (s *Session) connect(ctx context.Context, d *config.Destination) (*connecti
 		return nil, err
 	}
 	c.config = cfg
-	c.http = httpx.New(httpx.Options{Transport: s.deps.Transport, Log: s.log, UserAgent: s.deps.UserAgent, Timeout: timeout(d, c.spec)})
+	c.pacer = s.pacers.For(c.spec.Rate, credential(d, c.spec, cfg)...)
+	c.http = httpx.New(httpx.Options{
+		Transport: s.deps.Transport, Log: s.log, UserAgent: s.deps.UserAgent, Timeout: timeout(d, c.spec),
+		Gate: c.pacer.Gate, Observe: c.pacer.Observe,
+	})
 	var err error
 	c.dest, err = connector.Open(ctx, cfg, destination.Env{HTTP: c.http, Log: s.log, Now: s.deps.now, Dir: s.Project.Dir, Project: s.Project.Name})
 	if err != nil {
 		return nil, fmt.Errorf("opening destination %s: %w", d.Name, err)
 	}
-	c.pacer = deliver.NewPacer(c.spec.Rate)
 	s.dests[d.Name] = c
 	return c, nil
+}
+
+// credential is what two destinations have in common that a vendor counts as one: where they go, and as whom. A destination
+// without a secret is one by itself.
+func credential(d *config.Destination, spec destination.Spec, cfg destination.Config) []string {
+	parts := []string{spec.Type, d.BaseURL}
+	secrets := len(parts)
+	for _, o := range spec.Config {
+		if o.Secret && cfg.String(o.Name) != "" {
+			parts = append(parts, o.Name, cfg.String(o.Name))
+		}
+	}
+	if len(parts) == secrets || spec.AnyObject {
+		parts = append(parts, d.Name)
+	}
+	return parts
 }
 
 func timeout(d *config.Destination, spec destination.Spec) time.Duration {

@@ -123,7 +123,7 @@ func (a *account) batch(ctx context.Context, b *destination.Batch, act action, r
 	}
 	*buffer = append(body, "]}"...)
 	resp, err := a.http.Write(ctx, httpx.Request{
-		Method: http.MethodPost, URL: a.base + contactsPath + "/batch/" + string(act), Header: a.header, Body: *buffer,
+		Method: http.MethodPost, URL: a.base + contactsPath + "/batch/" + string(act), Header: a.header, Secrets: a.secrets, Body: *buffer,
 		What: string(act) + " contacts",
 	})
 	if err != nil {
@@ -228,7 +228,7 @@ func (a *account) archive(ctx context.Context, b *destination.Batch) ([]destinat
 		return outcomes, nil
 	}
 	resp, err := a.http.Write(ctx, httpx.Request{
-		Method: http.MethodPost, URL: a.base + contactsPath + "/batch/archive", Header: a.header, Body: *buffer, What: "archive contacts",
+		Method: http.MethodPost, URL: a.base + contactsPath + "/batch/archive", Header: a.header, Secrets: a.secrets, Body: *buffer, What: "archive contacts",
 	})
 	if err != nil {
 		return nil, failure(err)

@@ -20,6 +20,7 @@ type account struct {
 	http    *httpx.Client
 	base    string
 	header  http.Header
+	secrets []string
 	buffers sync.Pool // *[]byte
 }
 
@@ -41,7 +42,7 @@ func (Connector) Open(_ context.Context, cfg destination.Config, env destination
 		return nil, invalid("base_url is not an http or https address").WithHint("such as %s", defaultBaseURL)
 	}
 	return &account{
-		http: env.HTTP, base: strings.TrimSuffix(base, "/"),
+		http: env.HTTP, base: strings.TrimSuffix(base, "/"), secrets: []string{token},
 		header: http.Header{
 			"Authorization": {"Bearer " + token}, "Content-Type": {"application/json"}, "Accept": {"application/json"},
 		},
@@ -135,7 +136,7 @@ func (a *account) Close() error { return nil }
 
 // read sends a request that changes nothing and decodes its answer.
 func (a *account) read(ctx context.Context, what, method, path string, body []byte, into any) error {
-	resp, err := a.http.Read(ctx, httpx.Request{Method: method, URL: a.base + path, Header: a.header, Body: body, What: what})
+	resp, err := a.http.Read(ctx, httpx.Request{Method: method, URL: a.base + path, Header: a.header, Secrets: a.secrets, Body: body, What: what})
 	if err != nil {
 		return failure(err)
 	}

@@ -85,7 +85,7 @@ func (a *account) createList(ctx context.Context, name string) (string, error) {
 	body := append([]byte(`{"name":`), encode.String(nil, name)...)
 	body = append(body, `,"objectTypeId":"`+contactType+`","processingType":"MANUAL"}`...)
 	resp, err := a.http.Write(ctx, httpx.Request{
-		Method: http.MethodPost, URL: a.base + listsPath, Header: a.header, Body: body, What: "create the list",
+		Method: http.MethodPost, URL: a.base + listsPath, Header: a.header, Secrets: a.secrets, Body: body, What: "create the list",
 	})
 	if err != nil {
 		return "", failure(err)
@@ -138,7 +138,7 @@ func (a *account) writeMembers(ctx context.Context, b *destination.Batch) ([]des
 	}
 	resp, err := a.http.Write(ctx, httpx.Request{
 		Method: http.MethodPut, URL: a.base + listsPath + "/" + url.PathEscape(b.Container) + "/memberships/" + verb,
-		Header: a.header, Body: *buffer, What: verb + " list members",
+		Header: a.header, Secrets: a.secrets, Body: *buffer, What: verb + " list members",
 	})
 	if err != nil {
 		return nil, memberFailure(err)

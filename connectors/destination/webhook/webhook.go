@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,7 +25,8 @@ type webhook struct {
 	account string
 	method  string
 	header  http.Header
-	secret  []byte // nil = unsigned
+	secret  []byte   // nil = unsigned
+	secrets []string // what no message may quote
 
 	encoder atomic.Pointer[schemaEncoder] // of the schema used last: one a run
 	buffers sync.Pool                     // *[]byte
@@ -56,6 +58,7 @@ func (Connector) Open(_ context.Context, cfg destination.Config, env destination
 	if w.now == nil {
 		w.now = time.Now
 	}
+	w.secrets = secretsOf(cfg, target)
 	switch w.method {
 	case "":
 		w.method = http.MethodPost
@@ -87,6 +90,22 @@ func endpoint(raw, base string) (*url.URL, error) {
 		target.Path, target.RawPath = prefix+"/"+strings.TrimPrefix(target.Path, "/"), ""
 	}
 	return target, nil
+}
+
+// secretsOf are the values that an endpoint might quote and nobody may see: of headers, of the query, and the signing secret.
+func secretsOf(cfg destination.Config, target *url.URL) []string {
+	out := []string{cfg.String("signing_secret")}
+	for _, value := range cfg.Map("headers") {
+		out = append(out, value)
+		if _, credentials, ok := strings.Cut(value, " "); ok { // Bearer, Basic
+			out = append(out, credentials)
+		}
+	}
+	for _, values := range target.Query() {
+		out = append(out, values...)
+	}
+	slices.SortFunc(out, func(a, b string) int { return len(b) - len(a) }) // what holds another goes first
+	return out
 }
 
 func parseURL(option, raw string) (*url.URL, error) {

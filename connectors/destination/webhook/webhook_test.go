@@ -213,6 +213,42 @@ func TestSignature(t *testing.T) {
 	}
 }
 
+// Some endpoints quote what they were sent; no message holds a credential then.
+func TestEchoedSecrets(t *testing.T) {
+	t.Parallel()
+	const said = `q s3cretquery, h s3cretbearer, w c2VjcmV0IQ==`
+	for _, test := range []struct {
+		status int
+		body   string
+	}{
+		{200, `{"results":[{"status":"rejected","code":"s3cretbearer","message":"` + said + `"}]}`},
+		{422, `{"message":"` + said + `"}`},
+		{400, said},
+		{401, said},
+		{500, said},
+	} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(test.status)
+			_, _ = io.WriteString(w, test.body)
+		}))
+		t.Cleanup(s.Close)
+		d := open(t, destination.Config{
+			"url": s.URL + "/in?token=s3cretquery&v=2", "headers": map[string]string{"Authorization": "Bearer s3cretbearer"}, "signing_secret": "c2VjcmV0IQ==",
+		})
+		outcomes, err := d.Write(t.Context(), rows(1))
+		text := fmt.Sprintf("%+v %v", outcomes, err)
+		var failed *destination.Error
+		if errors.As(err, &failed) {
+			text += failed.Message + failed.Hint
+		}
+		for _, secret := range []string{"s3cret", "c2VjcmV0"} {
+			if strings.Contains(text, secret) {
+				t.Errorf("%d: %s", test.status, text)
+			}
+		}
+	}
+}
+
 func TestConfiguration(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

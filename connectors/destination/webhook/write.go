@@ -29,18 +29,22 @@ func (w *webhook) Write(ctx context.Context, b *destination.Batch) ([]destinatio
 		return outcomes, nil
 	}
 	resp, err := w.http.Write(ctx, httpx.Request{
-		Method: w.method, URL: w.url, Header: w.signed(*buffer), Body: *buffer, What: "webhook",
+		Method: w.method, URL: w.url, Header: w.signed(*buffer), Body: *buffer, What: "webhook", Secrets: w.secrets,
 	})
 	if err != nil {
 		return nil, batchError(err)
 	}
-	if sent == len(outcomes) {
-		readAnswer(resp, outcomes)
-		return outcomes, nil
+	answered := outcomes
+	if sent < len(outcomes) {
+		answered = make([]destination.Outcome, sent)
 	}
-	answered := make([]destination.Outcome, sent)
 	readAnswer(resp, answered)
-	fill(outcomes, answered)
+	for i := range answered {
+		answered[i].Code, answered[i].Message = httpx.Mask(answered[i].Code, w.secrets), httpx.Mask(answered[i].Message, w.secrets)
+	}
+	if sent < len(outcomes) {
+		fill(outcomes, answered)
+	}
 	return outcomes, nil
 }
 
