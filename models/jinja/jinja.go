@@ -281,8 +281,34 @@ func newlines(s string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(s, "\r\n", "\n"), "\r", "\n")
 }
 
+// list is a variable's list: it prints as SQL and YAML both write one, quotes in its texts doubled.
+type list []any
+
+// String is ['a', 'b''c', 1].
+func (l list) String() string {
+	items := make([]string, len(l))
+	for i, v := range l {
+		switch v := v.(type) {
+		case string:
+			items[i] = "'" + strings.ReplaceAll(v, "'", "''") + "'"
+		case nil:
+			items[i] = "null"
+		default:
+			items[i] = fmt.Sprint(v)
+		}
+	}
+	return "[" + strings.Join(items, ", ") + "]"
+}
+
 // literal makes a variable's value one that prints as SQL would have it.
 func literal(v any) any {
+	if items, ok := v.([]any); ok {
+		out := make(list, len(items))
+		for i, item := range items {
+			out[i] = literal(item)
+		}
+		return out
+	}
 	t, ok := v.(time.Time)
 	if !ok {
 		return v

@@ -25,7 +25,7 @@ func renderer(t *testing.T, macros ...string) *jinja.Renderer {
 
 func env() jinja.Env {
 	return jinja.Env{
-		Vars:   map[string]any{"n": 500, "rate": 0.5, "who": "ann", "list": []any{"a", "b"}, "yes": true},
+		Vars:   map[string]any{"n": 500, "rate": 0.5, "who": "ann", "list": []any{"a", "b"}, "mixed": []any{"it's", 1, 0.5, true, nil}, "yes": true},
 		Target: jinja.Target{Name: "dev", Schema: "dray_dev", Type: "duckdb"},
 		Now:    "TIMESTAMP '2026-01-02 03:04:05'",
 		This:   &jinja.Name{SQL: `"dray"."m"`, Schema: "dray", Identifier: "m"},
@@ -54,6 +54,7 @@ func TestRender(t *testing.T) {
 		"identifier":     {"{{ ref('a').identifier }}", "a"},
 		"vars":           {"{{ var('n') }} {{ var('rate') }} '{{ var('who') }}' {{ var('missing', 7) }}", "500 0.5 'ann' 7"},
 		"join":           {"in ('{{ var('list') | join(\"', '\") }}')", "in ('a', 'b')"},
+		"list":           {"{{ var('list') }} {{ var('mixed') }}{% for x in var('list') %}{{ x }}{% endfor %}{{ var('list')[1] }}", "['a', 'b'] ['it''s', 1, 0.5, true, null]abb"},
 		"target":         {"{{ target.name }} {{ target.schema }} {{ target['type'] }}", "dev dray_dev duckdb"},
 		"this":           {"{{ this }} {{ this.schema }} {{ this.name }}", `"dray"."m" dray m`},
 		"now":            {"{{ now }} {{ now() }}", "TIMESTAMP '2026-01-02 03:04:05' TIMESTAMP '2026-01-02 03:04:05'"},

@@ -145,7 +145,7 @@ func (b *builder) condition(t *trait, in *input) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		all = append(all, "("+where+")")
+		all = append(all, "("+where+"\n)") // the line's end ends a comment
 	}
 	for _, age := range []struct {
 		key string

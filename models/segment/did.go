@@ -54,7 +54,7 @@ func (t *translator) events(c *config.Condition, asOf time.Time) events {
 			t.fail(err)
 			return events{}
 		}
-		where = append(where, "("+sql+")")
+		where = append(where, "("+sql+"\n)")
 	}
 	seen := in.Seen
 	if c.Within.Duration > 0 && !asOf.IsZero() {

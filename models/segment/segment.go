@@ -85,7 +85,7 @@ func (b *builder) members(ctx context.Context) (string, error) {
 		if err := b.checkQuery(ctx, query); err != nil {
 			return "", err
 		}
-		return fmt.Sprintf("SELECT p.profile_id FROM %s AS p\nWHERE p.profile_id IN (SELECT %s FROM (%s) AS q)%s",
+		return fmt.Sprintf("SELECT p.profile_id FROM %s AS p\nWHERE p.profile_id IN (SELECT %s FROM (%s\n) AS q)%s",
 			d.Table(b.spec.Profiles), d.Cast("q.profile_id", warehouse.Text), query, b.notShared()), nil
 	}
 	scope, err := b.scope(ctx)

@@ -154,6 +154,7 @@ func TestConditions(t *testing.T) {
 		{"all", &config.Condition{All: []*config.Condition{trait("n", "gte", 20), trait("vip", "eq", false)}}, "p2"},
 		{"any", &config.Condition{Any: []*config.Condition{trait("n", "gte", 30), trait("vip", "eq", false)}}, "p2 p3"},
 		{"sql", &config.Condition{SQL: "n > {{ var('n') }}"}, "p3"},
+		{"sql with a comment", &config.Condition{Any: []*config.Condition{{SQL: "n > 20 -- the most"}, {Did: "events", Where: "kind = 'buy' -- at all"}}}, "p1 p2 p3"},
 		{"not sql", not(&config.Condition{SQL: "n > 20"}), "p1 p2 p4"},
 		{"in", &config.Condition{In: "other"}, "p2"},
 		{"not in", not(&config.Condition{In: "other"}), "p1 p3 p4"},

@@ -70,7 +70,7 @@ func (t *translator) condition(c *config.Condition) string {
 		if err != nil {
 			return t.fail(err)
 		}
-		return "coalesce((" + sql + "), FALSE)"
+		return "coalesce((" + sql + "\n), FALSE)" // the line's end ends a comment
 	default:
 		return t.fail(diag.At(c.Pos, "condition.empty", "an empty condition").WithHint("write all, any, not, trait, did, in or sql"))
 	}

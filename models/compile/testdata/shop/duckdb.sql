@@ -48,7 +48,8 @@ from "dray"."orders_clean"
 group by all;
 
 -- sync.stores_to_hook: 
-SELECT r.* FROM (SELECT p.* FROM "dray"."by_store" p) r WHERE coalesce((orders >= 10), FALSE);
+SELECT r.* FROM (SELECT p.* FROM "dray"."by_store" p) r WHERE coalesce((orders >= 10
+), FALSE);
 -- key 1 id: "store_id"
 -- key 2 postcode: "postcode"
 -- field orders: "orders"

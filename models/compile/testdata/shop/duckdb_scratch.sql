@@ -50,7 +50,8 @@ where cast(ordered_at as date) >= (select max(day) from "dray"."events_daily") -
 group by all;
 
 -- sync.stores_to_hook: 
-SELECT r.* FROM (SELECT p.* FROM "dray_scratch"."by_store" p) r WHERE coalesce((orders >= 10), FALSE);
+SELECT r.* FROM (SELECT p.* FROM "dray_scratch"."by_store" p) r WHERE coalesce((orders >= 10
+), FALSE);
 -- key 1 id: "store_id"
 -- key 2 postcode: "postcode"
 -- field orders: "orders"
