@@ -478,8 +478,8 @@ func faults() []fault {
 	}
 	return []fault{
 		{name: "429", fault: status(429, false, nil), class: destination.Retry},
-		{name: "429 with Retry-After", fault: status(429, false, map[string]string{"Retry-After": "7"}), class: destination.Retry, after: 7 * time.Second},
-		{name: "503 with Retry-After", fault: status(503, false, map[string]string{"Retry-After": "3"}), class: destination.Retry, after: 3 * time.Second},
+		{name: "429 with Retry-After", fault: status(429, false, map[string]string{"Retry-After": "2"}), class: destination.Retry, after: 2 * time.Second},
+		{name: "503 with Retry-After", fault: status(503, false, map[string]string{"Retry-After": "1"}), class: destination.Retry, after: time.Second},
 		{name: "500 before applying", fault: status(500, false, nil), class: destination.Unknown},
 		{name: "500 after applying", fault: status(500, true, nil), class: destination.Unknown},
 		{name: "503 after applying", fault: status(503, true, nil), class: destination.Unknown},

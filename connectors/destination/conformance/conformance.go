@@ -1,42 +1,29 @@
 // Package conformance is the one suite that every destination passes, against the stand-in of its vendor.
 //
-// It drives a connector with batches as the engine does: every mode and removal, full batches, bad rows, each way in which a
-// request can fail, values that are hard to carry, cancellation. Whatever happens, three things hold: there is one outcome a
+// It drives a connector with single batches, to see what it makes of each answer, and with the engine's own delivery, to see
+// what becomes of the rows: every mode and removal, full and oversize batches, bad rows, each way in which a request can fail,
+// values that are hard to carry, cancellation. Whatever happens, three things hold: there is one outcome a
 // row, no outcome contradicts what the stand-in holds (I1), and no secret or value reaches the log (I6). A bug found in one
 // connector becomes a case for all.
 package conformance
 
 import (
-	"context"
 	"testing"
 
 	"github.com/dray-dev/dray/connectors/destination"
 	"github.com/dray-dev/dray/connectors/standin"
 )
 
-// Deliver brings a batch to its end, splitting where the destination refuses it as a whole, and returns one outcome a change.
-type Deliver func(ctx context.Context, d destination.Destination, b *destination.Batch) ([]destination.Outcome, error)
-
-// Option changes how the suite runs.
-type Option func(*suite)
-
-// With has the cases that need splitting run through the engine's own delivery instead of the suite's.
-func With(d Deliver) Option { return func(s *suite) { s.deliver = d } }
-
 // suite is what all cases share.
 type suite struct {
 	connector destination.Connector
 	standIn   func() standin.StandIn
-	deliver   Deliver
 }
 
 // Run runs the suite for one connector.
-func Run(t *testing.T, c destination.Connector, standIn func() standin.StandIn, options ...Option) {
+func Run(t *testing.T, c destination.Connector, standIn func() standin.StandIn) {
 	t.Helper()
-	s := &suite{connector: c, standIn: standIn, deliver: splitting}
-	for _, o := range options {
-		o(s)
-	}
+	s := &suite{connector: c, standIn: standIn}
 	t.Run("spec", func(t *testing.T) { t.Parallel(); checkSpec(t, c.Spec()) })
 	t.Run("check", func(t *testing.T) { t.Parallel(); s.checkAccount(t) })
 	for _, sample := range standIn().Samples() {
@@ -55,6 +42,8 @@ func (s *suite) runObject(t *testing.T, sample standin.Sample) {
 	for name, run := range map[string]func(*rig){
 		"adds, updates and repeats": addsAndUpdates,
 		"a full batch":              fullBatch,
+		"more than a batch":         oversize,
+		"adds, updates and removes": mixedOperations,
 		"hard values":               hardValues,
 		"NULL":                      nulls,
 		"a repeated batch":          repeated,
@@ -90,11 +79,14 @@ func (s *suite) runObject(t *testing.T, sample standin.Sample) {
 		"cancelled under way":      cancelledUnderWay,
 		"several at once":          atOnce,
 		"resolving and containers": resolving,
+		"a revoked token":          revoked,
+		"interrupted":              drained,
 	} {
 		s.kase(t, name, object, sample, run)
 	}
 	for _, f := range faults() {
 		s.kase(t, f.name, object, sample, func(r *rig) { befallen(r, f) })
+		s.kase(t, f.name+", then delivered", object, sample, func(r *rig) { overcome(r, f) })
 	}
 }
 

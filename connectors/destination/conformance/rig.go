@@ -31,11 +31,11 @@ type rig struct {
 	server    *httptest.Server // nil where the destination is not reached over HTTP
 	dest      destination.Destination
 	http      *httpx.Client
-	deliver   Deliver
 	container string
 	schema    *destination.Schema
 	logged    *lockedBuffer
 	mode      destination.Mode
+	spec      destination.Spec
 	size      int // rows of a full batch
 	runs      int
 	unknowns  map[string]bool
@@ -44,7 +44,7 @@ type rig struct {
 func (s *suite) newRig(t *testing.T, object destination.Object, name string) *rig {
 	t.Helper()
 	r := &rig{
-		T: t, object: object, standIn: s.standIn(), deliver: s.deliver, logged: &lockedBuffer{}, mode: destination.Upsert,
+		T: t, object: object, standIn: s.standIn(), logged: &lockedBuffer{}, mode: destination.Upsert,
 		unknowns: map[string]bool{},
 	}
 	if !contains(object.Modes, r.mode) {
@@ -66,8 +66,8 @@ func (s *suite) newRig(t *testing.T, object destination.Object, name string) *ri
 	}
 	config := r.standIn.Config(base)
 	r.dest, r.http = s.open(t, config, r.logged)
-	spec := s.connector.Spec()
-	r.size = spec.BatchSize(object, configOf(t, spec.Config, config))
+	r.spec = s.connector.Spec()
+	r.size = r.spec.BatchSize(object, configOf(t, r.spec.Config, config))
 	r.schema = r.newSchema()
 	if c, ok := r.dest.(destination.Containers); ok && len(object.Container) > 0 {
 		var err error
@@ -214,17 +214,14 @@ func (r *rig) writeIn(ctx context.Context, b *destination.Batch) ([]destination.
 	return outcomes, failed
 }
 
-// settled delivers a batch to its end.
+// settled delivers a batch to its end, by the engine, and returns one outcome a change.
 func (r *rig) settled(b *destination.Batch) []destination.Outcome {
 	r.Helper()
-	before := r.standIn.Records(r.sample.Object, r.container)
-	outcomes, err := r.deliver(r.Context(), r.dest, b)
-	if err != nil {
-		r.Fatalf("delivering: %v", err)
+	got := r.run(r.Context(), b.Changes, r.object)
+	if got.err != nil {
+		r.Fatalf("delivering: %v", got.err)
 	}
-	r.finish(b)
-	r.verify(b, before, outcomes, nil)
-	return outcomes
+	return got.outcomes()
 }
 
 func (r *rig) finish(b *destination.Batch) {
@@ -348,29 +345,6 @@ func (r *rig) checkLog() {
 			r.Errorf("the log holds %q:\n%s", f, text)
 		}
 	}
-}
-
-// splitting is the smallest delivery that finds a bad row: a refused batch is halved until the row is alone.
-func splitting(ctx context.Context, d destination.Destination, b *destination.Batch) ([]destination.Outcome, error) {
-	outcomes, err := d.Write(ctx, b)
-	var failed *destination.Error
-	if !errors.As(err, &failed) || failed.Class != destination.Split {
-		return outcomes, err
-	}
-	if len(b.Changes) == 1 {
-		return []destination.Outcome{{Class: destination.Rejected, Code: failed.Code, Message: failed.Message}}, nil
-	}
-	var all []destination.Outcome
-	for _, half := range [][]destination.Change{b.Changes[:len(b.Changes)/2], b.Changes[len(b.Changes)/2:]} {
-		part := *b
-		part.Changes = half
-		outcomes, err := splitting(ctx, d, &part)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, outcomes...)
-	}
-	return all, nil
 }
 
 func contains[T comparable](list []T, v T) bool {
