@@ -363,6 +363,55 @@ func TestEveryTestKind(t *testing.T) {
 	}
 }
 
+// In a test {{ this }} is what was just built, in a scratch build the scratch one; in the query of the model it is what was there.
+func TestThisInTests(t *testing.T) {
+	t.Parallel()
+	m := model("m", "table", "select {{ var('n') }} as n, true as ok, 2.0::double as d, 1.50::decimal(9,2) as e, '007' as code")
+	m.Tests = &config.ModelTests{
+		SQL:            []string{"select * from {{ this }} where n > 1"},
+		AcceptedValues: map[string][]string{"ok": {"true"}, "d": {"1", "2"}, "e": {"1.5"}, "code": {"7", "007"}},
+	}
+	f := newFixture(t, m)
+	f.project.Vars["n"] = 1
+	scratch := f.hooks
+	scratch.Scratch = true
+	f.mustRun(scratch)
+	f.mustRun(f.hooks)
+	f.project.Vars["n"] = 2
+	if _, err := f.run(scratch); err == nil || !strings.Contains(err.Error(), "sql 1: 1 row") {
+		t.Errorf("got %v", err)
+	}
+	m.Tests.AcceptedValues["code"] = []string{"7"}
+	f.project.Vars["n"] = 1
+	if _, err := f.run(f.hooks); err == nil || !strings.Contains(err.Error(), "accepted_values(code): 1 row") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A source that cannot be read stops what reads it, and is blamed where it is named.
+func TestMissingSources(t *testing.T) {
+	t.Parallel()
+	asItIs := &config.Model{Name: "as_it_is", Table: "source('s', 'gone')"}
+	f := newFixture(t, model("from_file", "table", "select *\nfrom {{ source('s', 'f') }}"), model("from_table", "view", "select * from {{ source('s', 'gone') }}"),
+		asItIs, model("after", "view", "select * from {{ ref('as_it_is') }}"), model("fine", "table", "select 1 as x"))
+	at := func(line int) config.Node { return config.Node{Pos: diag.Pos{File: "dray.yaml", Line: line, Col: 5}} }
+	f.project.Sources = []*config.Source{{
+		Name: "s", Files: []*config.SourceFile{{Node: at(3), Name: "f", Path: "no.csv"}}, Tables: []*config.SourceTable{{Node: at(4), Name: "gone"}},
+	}}
+	r, err := f.run(f.hooks)
+	if got := statuses(r); got != "fine ok; as_it_is failed; after skipped by model.as_it_is; from_file failed; from_table failed" {
+		t.Errorf("got %s", got)
+	}
+	for _, want := range []string{"dray.yaml:3:5: source s.f cannot be read: ", "dray.yaml:4:5: source s.gone cannot be read: "} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in %v", want, err)
+		}
+	}
+	if kind, _ := diag.KindOf(err); kind != diag.Invalid {
+		t.Errorf("got kind %v", kind)
+	}
+}
+
 // customers is built from orders: orders' relationship can be tested only after it, and customers does not wait for the test.
 func TestLaterTests(t *testing.T) {
 	t.Parallel()

@@ -110,13 +110,9 @@ func (r *runner) explainTasks() []*task {
 }
 
 func (r *runner) explainSource(ctx context.Context, n *compile.Node) error {
-	columns, err := r.deps.Warehouse.Columns(ctx, "SELECT * FROM "+r.prog.From(n.ID))
+	columns, err := r.sourceColumns(ctx, n)
 	if err != nil {
-		q, ok := theirs(err)
-		if !ok {
-			return failed("looking at source "+n.Name, err)
-		}
-		return &diag.Error{Pos: n.Pos, Code: "source.missing", Msg: fmt.Sprintf("source %s cannot be read", n.Name), Err: words{q}}
+		return err
 	}
 	var problems diag.List
 	if t := n.SourceTable; t != nil {

@@ -46,17 +46,18 @@ func (r *runner) build(ctx context.Context, n *compile.Node, result *NodeResult)
 	case n.Kind == graph.Segment:
 		return r.segment(ctx, n, result)
 	case n.Materialized == "": // a relation as it is
-		return nil
+		_, err := r.deps.Warehouse.Columns(ctx, "SELECT * FROM "+r.prog.From(n.ID))
+		return r.unreadable(ctx, n, r.refused(n, err))
 	}
 	if err := r.materialize(ctx, n); err != nil {
-		return r.refused(n, err)
+		return r.unreadable(ctx, n, r.refused(n, err))
 	}
 	if n.Materialized == "view" || r.explain {
 		return nil
 	}
 	count, err := r.number(ctx, "SELECT count(*) FROM "+r.prog.From(n.ID))
 	if err != nil {
-		return r.refused(n, err)
+		return r.unreadable(ctx, n, r.refused(n, err))
 	}
 	result.Rows = count
 	return nil

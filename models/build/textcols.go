@@ -50,6 +50,9 @@ func TextColumns(ctx context.Context, w warehouse.Warehouse) func(f warehouse.Fi
 			return columns, nil
 		}
 		columns, err := textColumns(ctx, w, f)
+		if _, refused := theirs(err); refused {
+			return nil, nil // whatever reads the file will say so, and only that will not be built
+		}
 		if err == nil {
 			known[key] = columns
 		}

@@ -3,7 +3,9 @@ package compile
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/dray-dev/dray/config"
@@ -39,12 +41,8 @@ func (p *Program) tests(n *Node) error {
 		add(t.At("not_null"), fmt.Sprintf("SELECT count(*) FROM %s m WHERE m.%s IS NULL", n.from, d.Quote(column)), nil, "not_null(%s)", column)
 	}
 	for _, column := range slices.Sorted(maps.Keys(t.AcceptedValues)) {
-		var values []string
-		for _, v := range t.AcceptedValues[column] {
-			values = append(values, d.Text(v))
-		}
-		query := fmt.Sprintf("SELECT count(*) FROM %s m WHERE m.%s IS NOT NULL AND %s NOT IN (%s)", n.from, d.Quote(column),
-			d.Cast("m."+d.Quote(column), warehouse.Text), strings.Join(values, ", "))
+		query := fmt.Sprintf("SELECT count(*) FROM %s m WHERE m.%s IS NOT NULL AND NOT %s", n.from, d.Quote(column),
+			p.accepted("m."+d.Quote(column), t.AcceptedValues[column]))
 		add(place(t.Node, "accepted_values", column), query, nil, "accepted_values(%s)", column)
 	}
 	for _, column := range slices.Sorted(maps.Keys(t.Relationships)) {
@@ -60,6 +58,25 @@ func (p *Program) tests(n *Node) error {
 		n.Tests = append(n.Tests, test)
 	}
 	return problems.Err()
+}
+
+// accepted tells whether a value that is not NULL is among those written in YAML. Broken numbers are compared as numbers: the engine
+// may write 1 as 1.0 or 1.00.
+func (p *Program) accepted(expr string, written []string) string {
+	d := p.Dialect
+	text := d.Cast(expr, warehouse.Text)
+	var values, numbers []string
+	for _, v := range written {
+		values = append(values, d.Text(v))
+		if f, err := strconv.ParseFloat(v, 64); err == nil && !math.IsInf(f, 0) && !math.IsNaN(f) {
+			numbers = append(numbers, strconv.FormatFloat(f, 'f', -1, 64))
+		}
+	}
+	if len(numbers) == 0 {
+		return text + " IN (" + strings.Join(values, ", ") + ")"
+	}
+	number := fmt.Sprintf("CASE WHEN %s LIKE '%%.%%' THEN %s END", text, d.TryCast(text, d.Type(warehouse.Float)))
+	return fmt.Sprintf("(%s IN (%s) OR coalesce(%s IN (%s), FALSE))", text, strings.Join(values, ", "), number, strings.Join(numbers, ", "))
 }
 
 // uniqueTest counts the rows that share their values with another; NULL shares with nobody.
@@ -80,6 +97,9 @@ func (p *Program) sqlTest(n *Node, i int, sql string) (Test, error) {
 		pos = t.At(key)
 	}
 	env := n.env
+	this := p.name(n.Relation) // as it was just built, in a scratch build too; the query of a model sees what was there before
+	this.SQL = n.from
+	env.This = &this
 	var reads []graph.ID
 	env.Resolve = func(rel jinja.Relation) (jinja.Name, error) {
 		if id, err := p.Graph.Reference(rel.String()); err == nil {

@@ -22,7 +22,7 @@ SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM "dray_scratch"."order
 -- test not_null(amount), after []
 SELECT count(*) FROM "dray_scratch"."orders_clean" m WHERE m."amount" IS NULL;
 -- test accepted_values(status), after []
-SELECT count(*) FROM "dray_scratch"."orders_clean" m WHERE m."status" IS NOT NULL AND CAST(m."status" AS VARCHAR) NOT IN ('open', 'closed', 'it''s lost');
+SELECT count(*) FROM "dray_scratch"."orders_clean" m WHERE m."status" IS NOT NULL AND NOT CAST(m."status" AS VARCHAR) IN ('open', 'closed', 'it''s lost');
 -- test relationships(store_id, stores.store_id), after [model.stores]
 SELECT count(*) FROM "dray_scratch"."orders_clean" m WHERE m."store_id" IS NOT NULL AND NOT EXISTS (SELECT 1 FROM read_csv('$DIR/data/stores.csv', header = true, delim = ';', types = {'postcode': 'VARCHAR'}) o WHERE o."store_id" = m."store_id");
 -- test sql 1, after []
