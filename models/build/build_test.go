@@ -398,7 +398,8 @@ func TestMissingSources(t *testing.T) {
 	f.project.Sources = []*config.Source{{
 		Name: "s", Files: []*config.SourceFile{{Node: at(3), Name: "f", Path: "no.csv"}}, Tables: []*config.SourceTable{{Node: at(4), Name: "gone"}},
 	}}
-	r, err := f.run(f.hooks)
+	p := f.compile(f.hooks)
+	r, err := build.Run(t.Context(), build.Deps{Warehouse: f.w}, p, []graph.ID{"model.after", "model.from_file", "model.from_table", "model.fine"})
 	if got := statuses(r); got != "fine ok; as_it_is failed; after skipped by model.as_it_is; from_file failed; from_table failed" {
 		t.Errorf("got %s", got)
 	}

@@ -109,12 +109,12 @@ func describe(p *compile.Program) string {
 	return out.String()
 }
 
-func TestMissingFile(t *testing.T) {
+func TestUnknownFileFormat(t *testing.T) {
 	t.Parallel()
 	g, w, o := prepare(t, "shop")
-	g.Node(graph.Source, "shop.orders").SourceFile.Path = "data/nowhere.csv"
+	g.Node(graph.Source, "shop.orders").SourceFile.Path = "data/orders.xlsx"
 	_, err := compile.Compile(g, w.Dialect(), o)
-	if err == nil || !strings.HasPrefix(err.Error(), "dray.yaml:11:15: file orders of source shop cannot be read: ") {
+	if err == nil || !strings.HasPrefix(err.Error(), "dray.yaml:11:15: file orders of source shop cannot be read: DuckDB reads .csv") {
 		t.Errorf("got %v", err)
 	}
 }
