@@ -33,27 +33,6 @@ stops only what depends on it. Without names: everything.`,
 	return cmd
 }
 
-func (a *app) testCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "test [NAME…]",
-		Short: "Run the tests of models against what is built",
-		Long: `Counts the rows that fail each test of the models: unique, not_null, accepted_values, relationships and custom SQL.
-Nothing is built. Exits with 4 when a test fails.`,
-		Example:           "  dray test\n  dray test orders_clean --output json",
-		GroupID:           groupDeliver,
-		ValidArgsFunction: a.completeNames(graph.Model),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			work := func(ctx context.Context, s *run.Session, nodes []*graph.Node) (build.Result, error) {
-				return s.Test(ctx, ids(nodes))
-			}
-			return a.onNodes(cmd, args, []graph.Kind{graph.Model}, work, drawTests)
-		},
-	}
-	a.workFlags(cmd)
-	a.failedFlag(cmd)
-	return cmd
-}
-
 // onNodes selects nodes, works on them and shows every node's result, also when some failed.
 func (a *app) onNodes(cmd *cobra.Command, args []string, kinds []graph.Kind,
 	work func(context.Context, *run.Session, []*graph.Node) (build.Result, error), draw func(screen, build.Result),

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dray-dev/dray/models/build"
+	"github.com/dray-dev/dray/models/graph"
 	"github.com/dray-dev/dray/sync/report"
 )
 
@@ -99,18 +100,22 @@ func testSum(n build.NodeResult) string {
 	}
 }
 
-// drawTests is one line a test, and the sum.
-func drawTests(s screen, result build.Result) {
+// drawTests is one line a test, and the sum. updated: expectations were written, not compared.
+func drawTests(s screen, result build.Result, updated bool) {
 	var rows [][]string
 	passed, failed := 0, 0
 	for _, n := range result.Nodes {
 		for _, t := range n.Tests {
 			status, note := s.green("passed"), ""
 			switch {
+			case t.Failures > 0 && n.Kind == graph.Sync:
+				status, note = s.red("failed"), "other requests"
 			case t.Failures > 0:
 				status, note = s.red("failed"), plural(t.Failures, "row")
 			case t.Err != nil:
 				status, note = s.red("error"), "could not be run"
+			case updated:
+				status = s.green("written")
 			}
 			if t.Err != nil || t.Failures > 0 {
 				failed++
@@ -121,10 +126,15 @@ func drawTests(s screen, result build.Result) {
 		}
 	}
 	if len(rows) == 0 {
-		s.line("nothing to test: give a model tests: {unique: […], not_null: […]}")
+		s.line("nothing to test: give a model tests: {unique: […], not_null: […]},")
+		s.line("or put rows of a sync into tests/SYNC/CASE.rows.csv and say dray test SYNC --update")
 		return
 	}
-	s.table([]column{left("model"), left("test"), left("status"), left("")}, rows)
+	s.table([]column{left("of"), left("test"), left("status"), left("")}, rows)
 	s.line("")
+	if updated {
+		s.line("%d written, %d failed", passed, failed)
+		return
+	}
 	s.line("%d passed, %d failed", passed, failed)
 }

@@ -218,14 +218,14 @@ func TestDrawBuild(t *testing.T) {
 	if diff := cmp.Diff(want, drawn(func(s screen) { drawBuild(s, result) })); diff != "" {
 		t.Errorf("build: -want +got:\n%s", diff)
 	}
-	want = `  model         test              status
+	want = `  of            test              status
   orders_clean  unique(order_id)  passed
   recent        not_null(id)      failed  3 rows
   recent        unique(id)        passed
 
 2 passed, 1 failed
 `
-	if diff := cmp.Diff(want, drawn(func(s screen) { drawTests(s, result) })); diff != "" {
+	if diff := cmp.Diff(want, drawn(func(s screen) { drawTests(s, result, false) })); diff != "" {
 		t.Errorf("tests: -want +got:\n%s", diff)
 	}
 }
