@@ -235,11 +235,13 @@ type Schema struct {
 	Fields []Column
 }
 
-// Column is one key or field as the destination sees it. Path is Name split at the dots that nest.
+// Column is one key or field as the destination sees it. Path is Name split at the dots that nest. Type is the warehouse's own
+// name of the type, DECIMAL(18,2), where it is known.
 type Column struct {
 	Name string
 	Path []string
 	Kind warehouse.Kind
+	Type string
 }
 
 // Batch is what one Write delivers. Connectors must not keep or change it.

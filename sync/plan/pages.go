@@ -41,10 +41,10 @@ func Pages(highest int64) int64 { return highest/pageRows + 1 }
 func (l *Layout) Schema() *destination.Schema {
 	s := &destination.Schema{}
 	for _, c := range l.SentKeys() {
-		s.Key = append(s.Key, destination.Column{Name: c.Name, Path: []string{c.Name}, Kind: c.Kind})
+		s.Key = append(s.Key, destination.Column{Name: c.Name, Path: []string{c.Name}, Kind: c.Kind, Type: c.Type})
 	}
 	for i, c := range l.Fields {
-		s.Fields = append(s.Fields, destination.Column{Name: c.Name, Path: l.Sync.Fields[i].Path, Kind: c.Kind})
+		s.Fields = append(s.Fields, destination.Column{Name: c.Name, Path: l.Sync.Fields[i].Path, Kind: c.Kind, Type: c.Type})
 	}
 	return s
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -132,19 +133,7 @@ func TestParquet(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	deliver(t, open(t, dir, destination.Config{"path": dir, "format": "parquet"}), batch("run1"))
-	f, err := os.Open(filepath.Join(dir, "people_out", "run1.parquet"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := pq.OpenFile(f, info.Size())
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := openParquet(t, filepath.Join(dir, "people_out", "run1.parquet"))
 	var columns []string
 	for _, c := range p.Root().Columns() {
 		columns = append(columns, c.Name()+" "+c.Type().String())
@@ -306,4 +295,88 @@ func TestConfiguration(t *testing.T) {
 			t.Errorf("%v: %v", cfg, err)
 		}
 	}
+}
+
+// Decimals are numbers where the warehouse tells their scale; values of on_remove: {set: …} become what the column is.
+func TestParquetDecimals(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	b := &destination.Batch{
+		Run: destination.Run{ID: "run1", Sync: "s"}, Object: "o",
+		Schema: &destination.Schema{
+			Key: []destination.Column{{Name: "id", Kind: warehouse.Int, Type: "BIGINT"}},
+			Fields: []destination.Column{
+				{Name: "money", Kind: warehouse.Decimal, Type: "DECIMAL(10,2)"}, {Name: "wide", Kind: warehouse.Decimal, Type: "DECIMAL(38,3)"},
+				{Name: "unsigned", Kind: warehouse.Decimal, Type: "UBIGINT"}, {Name: "huge", Kind: warehouse.Decimal, Type: "HUGEINT"},
+				{Name: "f", Kind: warehouse.Float, Type: "DOUBLE"}, {Name: "day", Kind: warehouse.Date, Type: "DATE"},
+			},
+		},
+		Changes: []destination.Change{
+			{Operation: destination.OpAdd, Key: []any{int64(1)}, Fields: []any{"10.50", "12345678901234567890123456789012345.123", "18446744073709551615", "170141183460469231731687303715884105727", 1.5, nil}},
+			{Operation: destination.OpAdd, Key: []any{int64(2)}, Fields: []any{"-0.01", "-1.000", "0", "-1", nil, at()}},
+			{Operation: destination.OpRemove, Remove: "set", Key: []any{int64(3)}, Fields: []any{int64(5), 2.5, nil, int64(7), int64(2), "2026-01-02"}, Send: []bool{true, true, true, true, true, true}},
+			{Operation: destination.OpAdd, Key: []any{int64(4)}, Fields: []any{"1.005", nil, nil, nil, nil, nil}},
+		},
+	}
+	d := open(t, dir, destination.Config{"path": dir, "format": "parquet"})
+	outcomes, err := d.Write(t.Context(), b)
+	if err != nil || outcomes[2].Class != destination.Delivered || outcomes[3].Class != destination.Rejected {
+		t.Fatalf("%v, %v", outcomes, err)
+	}
+	if err := d.Finish(t.Context(), b.Run); err != nil {
+		t.Fatal(err)
+	}
+	p := openParquet(t, filepath.Join(dir, "s", "run1.parquet"))
+	var columns []string
+	for _, c := range p.Root().Columns() {
+		columns = append(columns, c.Type().String())
+	}
+	want := []string{"STRING", "INT(64,true)", "DECIMAL(10,2)", "DECIMAL(38,3)", "DECIMAL(20,0)", "STRING", "DOUBLE", "DATE", "STRING"}
+	if diff := cmp.Diff(want, columns); diff != "" {
+		t.Errorf("columns: want -, got +:\n%s", diff)
+	}
+	rows := make([]pq.Row, 4)
+	n, _ := pq.NewReader(p).ReadRows(rows)
+	var got []string
+	for _, row := range rows[:n] {
+		got = append(got, fmt.Sprint(unscaled(row[2]), " ", unscaled(row[3]), " ", unscaled(row[4]), " ", row[5], " ", row[6], " ", row[7]))
+	}
+	day := at().Truncate(24*time.Hour).Unix() / 86400
+	wantRows := []string{
+		"1050 12345678901234567890123456789012345123 18446744073709551615 170141183460469231731687303715884105727 1.5 <null>",
+		fmt.Sprintf("-1 -1000 0 -1 <null> %d", day), "500 2500 NULL 7 2 20455",
+	}
+	if diff := cmp.Diff(wantRows, got); diff != "" {
+		t.Errorf("rows: want -, got +:\n%s", diff)
+	}
+}
+
+// unscaled reads a decimal as Parquet defines it.
+func unscaled(v pq.Value) string {
+	if v.IsNull() {
+		return "NULL"
+	}
+	n := new(big.Int).SetBytes(v.ByteArray())
+	if v.ByteArray()[0]&0x80 != 0 {
+		n.Sub(n, new(big.Int).Lsh(big.NewInt(1), uint(8*len(v.ByteArray()))))
+	}
+	return n.String()
+}
+
+func openParquet(t *testing.T, path string) *pq.File {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := pq.OpenFile(f, info.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }

@@ -2,6 +2,10 @@ package file
 
 import (
 	"io"
+	"math/big"
+	"regexp"
+	"strconv"
+	"strings"
 	"time"
 
 	pq "github.com/parquet-go/parquet-go"
@@ -34,7 +38,7 @@ func newParquet(w io.Writer, s *destination.Schema) *parquetRows {
 	p := &parquetRows{schema: s, columns: columns(s)}
 	group := pq.Group{}
 	for _, c := range p.columns {
-		group[c.Name] = pq.Optional(node(c.Kind))
+		group[c.Name] = pq.Optional(node(c))
 	}
 	byName := map[string]pq.Field{}
 	for _, f := range group.Fields() {
@@ -48,8 +52,11 @@ func newParquet(w io.Writer, s *destination.Schema) *parquetRows {
 	return p
 }
 
-func node(k warehouse.Kind) pq.Node {
-	switch k {
+func node(c destination.Column) pq.Node {
+	if precision, scale, ok := decimal(c); ok {
+		return pq.Decimal(scale, precision, pq.FixedLenByteArrayType(decimalSize))
+	}
+	switch c.Kind {
 	case warehouse.Bool:
 		return pq.Leaf(pq.BooleanType)
 	case warehouse.Int:
@@ -62,7 +69,7 @@ func node(k warehouse.Kind) pq.Node {
 		return pq.Timestamp(pq.Microsecond)
 	case warehouse.JSON:
 		return pq.JSON()
-	default: // text, and decimals, whose scale differs from row to row
+	default: // text, and decimals of which no scale is known
 		return pq.String()
 	}
 }
@@ -72,7 +79,7 @@ func (p *parquetRows) write(changes []destination.Change, outcomes []destination
 	for i := range changes {
 		row := make(pq.Row, 0, len(p.columns))
 		err := cells(p.schema, &changes[i], func(column int, v any) error {
-			cell, err := parquetValue(v, p.columns[column].Kind)
+			cell, err := parquetValue(v, p.columns[column])
 			definition := 1
 			if v == nil {
 				definition = 0
@@ -93,34 +100,109 @@ func (p *parquetRows) write(changes []destination.Change, outcomes []destination
 
 func (p *parquetRows) close() error { return p.w.Close() }
 
-func parquetValue(v any, kind warehouse.Kind) (pq.Value, error) {
+// decimalSize holds 38 digits, the most that Parquet's readers take.
+const (
+	decimalSize = 16
+	maxDigits   = 38
+)
+
+var sized = regexp.MustCompile(`(?i)^(?:decimal|numeric)\((\d+)(?:, *(\d+))?\)$`)
+
+// decimal is the precision and scale of a column of decimals, where its type tells one that Parquet can hold.
+func decimal(c destination.Column) (precision, scale int, ok bool) {
+	if c.Kind != warehouse.Decimal {
+		return 0, 0, false
+	}
+	if strings.EqualFold(c.Type, "UBIGINT") {
+		return 20, 0, true
+	}
+	m := sized.FindStringSubmatch(c.Type)
+	if m == nil {
+		return 0, 0, false
+	}
+	precision, _ = strconv.Atoi(m[1])
+	scale, _ = strconv.Atoi(m[2])
+	return precision, scale, precision >= 1 && precision <= maxDigits && scale <= precision
+}
+
+// decimalValue is a number as its digits before and after the point, in two's complement with the highest byte first.
+func decimalValue(s string, precision, scale int) (pq.Value, error) {
+	r, ok := new(big.Rat).SetString(s)
+	if !ok {
+		return pq.NullValue(), encode.ErrValue
+	}
+	r.Mul(r, new(big.Rat).SetInt(new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(scale)), nil)))
+	if !r.IsInt() || len(new(big.Int).Abs(r.Num()).String()) > precision {
+		return pq.NullValue(), encode.ErrValue
+	}
+	n := new(big.Int).Set(r.Num())
+	if n.Sign() < 0 {
+		n.Add(n, new(big.Int).Lsh(big.NewInt(1), 8*decimalSize))
+	}
+	return pq.FixedLenByteArrayValue(n.FillBytes(make([]byte, decimalSize))), nil
+}
+
+// parquetValue writes a value as its column is. The values of on_remove: {set: …} come as YAML has them, and are converted.
+func parquetValue(v any, c destination.Column) (pq.Value, error) {
+	if precision, scale, ok := decimal(c); ok && v != nil {
+		return decimalValue(plainText(v), precision, scale)
+	}
 	switch v := v.(type) {
 	case nil:
 		return pq.NullValue(), nil
 	case bool:
-		if kind == warehouse.Bool {
+		if c.Kind == warehouse.Bool {
 			return pq.BooleanValue(v), nil
 		}
 	case int64:
-		if kind == warehouse.Int {
+		switch c.Kind {
+		case warehouse.Int:
 			return pq.Int64Value(v), nil
+		case warehouse.Float:
+			return pq.DoubleValue(float64(v)), nil
 		}
 	case float64:
-		if kind == warehouse.Float {
+		if c.Kind == warehouse.Float {
 			return pq.DoubleValue(v), nil
 		}
 	case time.Time:
-		if kind == warehouse.Date {
+		switch c.Kind {
+		case warehouse.Date:
 			return pq.Int32Value(int32(v.UTC().Truncate(24*time.Hour).Unix() / 86400)), nil
-		}
-		if kind == warehouse.Timestamp {
+		case warehouse.Timestamp:
 			return pq.Int64Value(v.UnixMicro()), nil
 		}
 	case string:
-		switch kind {
-		case warehouse.Text, warehouse.Decimal, warehouse.JSON:
-			return pq.ByteArrayValue([]byte(v)), nil
+		switch c.Kind {
+		case warehouse.Date, warehouse.Timestamp:
+			for _, layout := range []string{time.DateOnly, time.DateTime, time.RFC3339Nano} {
+				if t, err := time.Parse(layout, v); err == nil {
+					return parquetValue(t, c)
+				}
+			}
+		}
+	}
+	switch c.Kind {
+	case warehouse.Text, warehouse.Decimal, warehouse.JSON:
+		if s := plainText(v); s != "" || v == "" {
+			return pq.ByteArrayValue([]byte(s)), nil
 		}
 	}
 	return pq.NullValue(), encode.ErrValue
+}
+
+// plainText is a scalar as text; "" for anything else.
+func plainText(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case int64:
+		return strconv.FormatInt(v, 10)
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	case bool:
+		return strconv.FormatBool(v)
+	default:
+		return ""
+	}
 }

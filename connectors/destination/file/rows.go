@@ -71,11 +71,11 @@ func columns(s *destination.Schema) []destination.Column {
 	out := []destination.Column{{Name: "operation"}}
 	for _, k := range s.Key {
 		name := unique(taken, "key.", flat(k))
-		out = append(out, destination.Column{Name: name, Kind: k.Kind})
+		out = append(out, destination.Column{Name: name, Kind: k.Kind, Type: k.Type})
 	}
 	for _, f := range s.Fields {
 		name := unique(taken, "fields.", flat(f))
-		out = append(out, destination.Column{Name: name, Kind: f.Kind})
+		out = append(out, destination.Column{Name: name, Kind: f.Kind, Type: f.Type})
 	}
 	return append(out, destination.Column{Name: "dedupe_id"})
 }

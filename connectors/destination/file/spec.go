@@ -35,7 +35,7 @@ func (Connector) Spec() destination.Spec {
 			{
 				Name: "format", Type: "string", Default: jsonl, Enum: []string{jsonl, csv, parquet},
 				Doc: "`jsonl`: a change a line, as the webhook sends it. `csv`: columns operation, keys, fields, dedupe_id; NULL is empty and " +
-					"an empty text is `\"\"`. `parquet`: the same columns, typed (decimals and JSON as text), compressed with Zstandard.",
+					"an empty text is `\"\"`. `parquet`: the same columns, typed, compressed with Zstandard; decimals of unknown precision or over 38 digits are text.",
 			},
 		},
 		Objects: []destination.Object{{
