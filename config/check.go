@@ -223,6 +223,7 @@ func (c *checker) distinct(n Node, key string, columns []string) {
 
 func (c *checker) entity(e *Entity) {
 	identifiers, inputs, traits := newScope("identifier"), newScope("input"), newScope("trait")
+	c.profileColumns(e)
 	for _, i := range e.Identifiers {
 		c.named(identifiers, i.Node, i.Name)
 		c.exclude(i)
@@ -246,6 +247,33 @@ func (c *checker) entity(e *Entity) {
 			c.unique(traits, t.Node, "names", name)
 		}
 		c.trait(t)
+	}
+}
+
+// profileColumns refuses identifiers and traits that would be named like a column that profiles, or the members of a segment, have
+// anyway. shared is one of entities with limits.
+func (c *checker) profileColumns(e *Entity) {
+	own := []string{"profile_id", "first_seen_at", "updated_at", "entered_at"}
+	for _, i := range e.Identifiers {
+		if i.Limit > 0 {
+			own = append(own, "shared")
+			break
+		}
+	}
+	claim := func(n Node, key, what, name string) {
+		if slices.Contains(own, strings.ToLower(name)) {
+			c.problem(n.At(key), "config.reserved_name", "%s %s would be a column that profiles have anyway", what, n.shown(key, name)).
+				WithHint("choose another name")
+		}
+	}
+	for _, i := range e.Identifiers {
+		claim(i.Node, "name", "identifier", i.Name)
+	}
+	for _, t := range e.Traits {
+		claim(t.Node, "name", "trait", t.Name)
+		for _, name := range t.Names {
+			claim(t.Node, "names", "trait", name)
+		}
 	}
 }
 
