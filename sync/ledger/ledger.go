@@ -47,6 +47,7 @@ type Meta struct {
 	Standing        Standing
 	OpenRun         string // the run whose plan is being delivered; "" = none
 	OpenMode        string
+	UpdatedAt       time.Time
 	Exists          bool
 	AllUncertain    bool // not stored: the snapshot cannot be trusted, every row of it is uncertain
 }
@@ -77,9 +78,6 @@ func (l *Ledger) Ensure(ctx context.Context) error {
 		create(l.Names.Runs(), "run_id "+text, "sync "+text, "status "+text, "started_at "+ts, "finished_at "+ts, "snapshot_rows "+num,
 			"removed "+num, "report "+text),
 		create(l.Names.Approvals(), "sync "+text, "kind "+text, "fingerprint "+text, d.Quote("at")+" "+ts),
-		create(l.Names.Meta(), "sync "+text, "project "+text, "target "+text, "destination "+text, "destination_type "+text, "account_id "+text,
-			"object "+text, "container "+text, "base_url "+text, "generation "+num, "revision "+num, "mapping "+text, "key_salt "+num,
-			"hash_version "+text, "columns "+text, "open_run "+text, "open_mode "+text, "schema_version "+num, "min_reader "+num, "updated_at "+ts),
 	}
 	for _, s := range statements {
 		if _, err := l.W.Exec(ctx, s); err != nil {
@@ -94,6 +92,12 @@ func (l *Ledger) Ensure(ctx context.Context) error {
 		if _, err := l.W.Exec(ctx, d.CreateView(view, "SELECT * FROM "+d.Table(v.of))); err != nil {
 			return fmt.Errorf("making the view %s: %w", v.name, err)
 		}
+	}
+	// Last: where meta stands, everything does.
+	if _, err := l.W.Exec(ctx, create(l.Names.Meta(), "sync "+text, "project "+text, "target "+text, "destination "+text, "destination_type "+text, "account_id "+text,
+		"object "+text, "container "+text, "base_url "+text, "generation "+num, "revision "+num, "mapping "+text, "key_salt "+num,
+		"hash_version "+text, "columns "+text, "open_run "+text, "open_mode "+text, "schema_version "+num, "min_reader "+num, "updated_at "+ts)); err != nil {
+		return fmt.Errorf("making Dray's tables in schema %s: %w", l.Names.Schema, err)
 	}
 	return nil
 }
@@ -123,7 +127,7 @@ func (l *Ledger) All(ctx context.Context) ([]Meta, error) {
 }
 
 func (l *Ledger) readWhere(ctx context.Context, where string) ([]Meta, error) {
-	rows, err := l.W.Query(ctx, "SELECT sync, project, target, destination, destination_type, account_id, object, container, base_url, generation, revision, mapping, key_salt, hash_version, columns, open_run, open_mode, min_reader FROM "+
+	rows, err := l.W.Query(ctx, "SELECT sync, project, target, destination, destination_type, account_id, object, container, base_url, generation, revision, mapping, key_salt, hash_version, columns, open_run, open_mode, min_reader, updated_at FROM "+
 		l.W.Dialect().Table(l.Names.Meta())+" WHERE "+where+" ORDER BY sync")
 	if err != nil {
 		return nil, fmt.Errorf("reading meta: %w", err)
@@ -152,6 +156,7 @@ func metaOf(v []any) (Meta, error) {
 		Container: text(7), BaseURL: text(8), Generation: num(9), Revision: num(10), Mapping: text(11), KeySalt: num(12),
 		HashVersion: text(13), OpenRun: text(15), OpenMode: text(16), Exists: true,
 	}
+	m.UpdatedAt, _ = v[18].(time.Time)
 	if num(17) > SchemaVersion {
 		return m, diag.Errorf(diag.Invalid, "upgrade.needed", "Dray's tables in this schema were written by a newer Dray").
 			WithHint("use that version, or a newer one")
@@ -250,37 +255,6 @@ func (l *Ledger) Approved(ctx context.Context, sync string) (map[string]bool, er
 		if s, ok := v[0].(string); ok {
 			out[s] = true
 		}
-	}
-	return out, rows.Err()
-}
-
-// Window is what a rolling guard needs: the snapshot's rows when the window began, and what was removed in it.
-type Window struct {
-	Rows    int64 // 0 = no run in the window
-	Removed int64
-}
-
-// Window reads the runs of a sync since a time.
-func (l *Ledger) Window(ctx context.Context, sync string, since time.Time) (Window, error) {
-	d := l.W.Dialect()
-	there, err := l.W.Exists(ctx, l.Names.Runs())
-	if err != nil || !there {
-		return Window{}, err
-	}
-	rows, err := l.W.Query(ctx, fmt.Sprintf("SELECT coalesce(arg_min(snapshot_rows, started_at), 0), CAST(coalesce(sum(removed), 0) AS BIGINT) FROM %s WHERE sync = %s AND started_at >= %s AND finished_at IS NOT NULL AND snapshot_rows IS NOT NULL",
-		d.Table(l.Names.Runs()), d.Text(sync), d.Time(since)))
-	if err != nil {
-		return Window{}, fmt.Errorf("reading the runs of the guard's window: %w", err)
-	}
-	defer rows.Close()
-	var out Window
-	if rows.Next() {
-		v, err := rows.Values()
-		if err != nil {
-			return Window{}, err
-		}
-		out.Rows, _ = v[0].(int64)
-		out.Removed, _ = v[1].(int64)
 	}
 	return out, rows.Err()
 }

@@ -24,14 +24,14 @@ func (c *Changes) count(ctx context.Context, w Querier, o Options) (check, error
 		snapshot = "(SELECT count(*) FROM " + d.Table(l.Names.Snapshot(l.Sync.Name)) + ")"
 	}
 	table := d.Table(l.Plan)
-	query := fmt.Sprintf(`SELECT operation, state, coalesce(reason, ''), operation = 'update' AND acknowledged AND was_uncertain IS NULL AS known, was_uncertain IS NOT NULL AS unc, from_model, coalesce(matched, false) AS matched, count(*) AS n FROM %s GROUP BY ALL
-UNION ALL SELECT '#', '', '', false, false, false, false, %s
-UNION ALL SELECT '#s', '', '', false, false, false, false, %s
-UNION ALL SELECT '#h', '', '', false, false, false, false, (SELECT %s FROM %s)
+	query := fmt.Sprintf(`SELECT operation, state, coalesce(reason, ''), %[7]s AS known, was_uncertain IS NOT NULL AS unc, from_model, coalesce(matched, false) AS matched, count(*) AS n FROM %[1]s GROUP BY ALL
+UNION ALL SELECT '#', '', '', false, false, false, false, %[2]s
+UNION ALL SELECT '#s', '', '', false, false, false, false, %[3]s
+UNION ALL SELECT '#h', '', '', false, false, false, false, (SELECT %[4]s FROM %[5]s)
 UNION ALL SELECT '#d', '', '', false, false, false, false, (SELECT count(*) - count(DISTINCT key_hash) FROM %[1]s WHERE dest_key IS NOT NULL AND coalesce(reason, '') <> 'duplicate_key')
 UNION ALL SELECT '#o', '', '', false, false, false, false, (SELECT count(*) FROM %[1]s WHERE changed = '%[6]s')
 UNION ALL SELECT '#c', '', '', false, false, false, false, (SELECT count(*) FROM %[1]s WHERE state = 'collided')`,
-		table, c.modelRows(o), snapshot, d.Highest(), table, owedMark)
+		table, c.modelRows(o), snapshot, d.Highest(), table, owedMark, Known)
 	rows, err := w.Query(ctx, query)
 	if err != nil {
 		return check{}, err
@@ -71,6 +71,10 @@ UNION ALL SELECT '#c', '', '', false, false, false, false, (SELECT count(*) FROM
 	return found, rows.Err()
 }
 
+// Known is the condition on plan_<sync> of differences between the model and known acknowledged values, which max_changes counts:
+// not what is uncertain, nor what was refused before and comes again as it was (DESIGN §7).
+const Known = "operation = 'update' AND acknowledged AND was_uncertain IS NULL AND attempts IS NULL"
+
 // owedMark stands in the column changed of an insert that is owed although its row left the model.
 const owedMark = "owed"
 
@@ -101,11 +105,20 @@ func (c *Changes) duplicates(ctx context.Context, w Querier, found check, o Opti
 	if !suspicious {
 		return nil
 	}
+	err := l.Unique(ctx, w)
+	if err == nil && found.doubled > 0 {
+		return errCollision
+	}
+	return err
+}
+
+// Unique fails where rows of the model share a key that on_duplicate_key does not tell apart, with their numbers.
+func (l *Layout) Unique(ctx context.Context, w Querier) error {
+	if l.dedupes() {
+		return nil
+	}
 	keys, rows, err := l.search(ctx, w)
 	if err != nil || keys == 0 {
-		if err == nil && found.doubled > 0 {
-			return errCollision
-		}
 		return err
 	}
 	what := "destination key " + keyNames(l.SentKeys())

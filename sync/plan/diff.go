@@ -8,6 +8,7 @@ package plan
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +34,7 @@ const (
 type Options struct {
 	Now      time.Time // of the process; uncertain rows and retries are judged by it
 	AsOf     time.Time // of the run: event.max_age
+	LastRun  time.Time // when the sync's last run ended; zero = not known
 	Standing Standing
 	HasRetry bool     // the retry table is there
 	Pending  []string // columns of pending_<sync>, insert mode; nil = no such table
@@ -44,11 +46,12 @@ type Options struct {
 
 // Backfill sends rows again whatever the difference says.
 type Backfill struct {
-	Where   string // SQL over the sync's rows; "" = all
-	Limit   int64  // 0 = none
-	Except  string // a run whose delivered rows are left out: --resume
-	Resend  bool   // insert mode: also what was sent
-	Removes bool   // --full in mirror mode: also what left
+	Where   string   // SQL over the sync's rows; "" = all
+	Limit   int64    // 0 = none
+	Except  string   // a run whose delivered rows are left out: --resume
+	Resend  bool     // insert mode: also what was sent
+	Removes bool     // --full in mirror mode: also what left
+	Fields  []string // --fields: of rows that are known, these alone; nil = all
 }
 
 // Changes is a computed plan. It stands in Layout.Plan until the run closes.
@@ -59,6 +62,7 @@ type Changes struct {
 	Groups   []Group
 	Highest  int64 // for Dialect.Slice
 	backfill bool
+	only     bool // a backfill of some fields
 }
 
 // Group counts planned rows that share what the guards and the report look at.
@@ -117,7 +121,7 @@ func diff(ctx context.Context, w Querier, l *Layout, o Options) (c *Changes, col
 	if _, err := w.Exec(ctx, l.Dialect.CreateTableAs(l.Plan, l.diffSQL(o))); err != nil {
 		return nil, false, fmt.Errorf("planning %s: %w", l.Sync.Name, err)
 	}
-	c = &Changes{Layout: l, backfill: o.Backfill != nil}
+	c = &Changes{Layout: l, backfill: o.Backfill != nil, only: o.Backfill != nil && o.Backfill.Fields != nil}
 	check, err := c.count(ctx, w, o)
 	if err != nil {
 		return nil, false, fmt.Errorf("counting the plan of %s: %w", l.Sync.Name, err)
@@ -163,7 +167,9 @@ func (l *Layout) diffSQL(o Options) string {
 	from := "n"
 	if l.dedupes() {
 		from = "(SELECT * FROM n WHERE rn = 1 OR dest_key IS NULL) n"
-		pass += " OR n.dup > 1"
+		if l.Sync.Config.OnDuplicateKey.Act == "reject" { // also the first of a key is refused, whatever the snapshot has
+			pass += " OR n.dup > 1"
+		}
 	}
 	if o.Backfill != nil {
 		pass = "n.picked"
@@ -177,12 +183,29 @@ func (l *Layout) diffSQL(o Options) string {
 	fmt.Fprintf(&b, ",\nc AS (SELECT %s FROM j LEFT JOIN %s s ON j.sk = s.%s%s%s)", l.changeColumns(o), snapshot, join, l.retryJoin(o), l.viaJoin(o))
 	b.WriteString("\nSELECT " + l.planColumns("c") + " FROM (" + l.judged(o) + ") c")
 	if l.special() && o.Backfill == nil { // an update without an effective change is not planned
-		b.WriteString(" WHERE NOT (c.operation = 'update' AND c.state = 'send' AND c.was_uncertain IS NULL AND c.acknowledged AND strpos(c.changed, '1') = 0)")
+		b.WriteString(" WHERE NOT (c.operation = 'update' AND c.state = 'send' AND c.was_uncertain IS NULL AND c.acknowledged AND " + l.quiet("c.changed") + ")")
 	}
 	if l.dedupes() {
 		b.WriteString("\nUNION ALL BY NAME\n" + l.duplicateRows())
+		if o.Backfill != nil {
+			b.WriteString(" AND n.picked")
+		}
 	}
 	return b.String()
+}
+
+// quiet is the condition on a mask of changed fields under which none of them causes an update.
+func (l *Layout) quiet(mask string) string {
+	var parts []string
+	for i := range l.Fields {
+		if l.hashed(i) {
+			parts = append(parts, fmt.Sprintf("substr(%s, %d, 1) = '0'", mask, i+1))
+		}
+	}
+	if len(parts) == 0 {
+		return "true"
+	}
+	return "(" + strings.Join(parts, " AND ") + ")"
 }
 
 // planColumns are the columns of plan_<sync>, in order.
@@ -223,18 +246,22 @@ func (l *Layout) changeColumns(o Options) string {
 	hashed := []string{"CASE WHEN " + left + " THEN s.dest_key ELSE j.dest_key END"}
 	for i, c := range l.Fields {
 		q := d.Quote(c.Column)
-		value := "CASE WHEN " + left + " THEN s." + q + " ELSE " + l.effective(i) + " END"
+		effective := l.effective(i)
+		if b := o.Backfill; b != nil && b.Fields != nil && !slices.Contains(b.Fields, c.Name) { // not sent, so not acknowledged (I1)
+			effective = "CASE WHEN s.hash >= 0 THEN s." + q + " ELSE " + effective + " END"
+		}
+		value := "CASE WHEN " + left + " THEN s." + q + " ELSE " + effective + " END"
 		cols = append(cols, value+" AS "+q)
 		if l.hashed(i) {
 			hashed = append(hashed, l.comparable("("+value+")", c))
 		}
-		mask = append(mask, "CASE WHEN "+l.comparable(l.effective(i), c)+" IS DISTINCT FROM "+l.comparable("s."+q, c)+" THEN '1' ELSE '0' END")
+		mask = append(mask, l.differs(i, effective, o.Backfill))
 	}
 	if len(mask) == 0 {
 		mask = append(mask, "''")
 	}
 	hash := "j.hash"
-	if l.special() {
+	if l.special() || o.Backfill != nil && o.Backfill.Fields != nil {
 		hash = "CASE WHEN " + left + " THEN NULL ELSE " + d.Hash(hashed...) + " END"
 	}
 	keyHash := l.keyHash("coalesce(j.dest_key, s.dest_key)")
@@ -253,6 +280,22 @@ func (l *Layout) changeColumns(o Options) string {
 		cols = append(cols, "1 AS dup")
 	}
 	return strings.Join(append(cols, l.remoteColumn(o), l.retryColumns(o)), ", ")
+}
+
+// differs is the mark of field i in the column changed: whether its effective value is another than the acknowledged one. A
+// backfill sends what it was asked to send, whatever the difference says.
+func (l *Layout) differs(i int, effective string, b *Backfill) string {
+	c := l.Fields[i]
+	switch {
+	case b != nil && b.Fields != nil:
+		if slices.Contains(b.Fields, c.Name) {
+			return "'1'"
+		}
+		return "CASE WHEN s.hash >= 0 THEN '0' ELSE '1' END"
+	case b != nil && l.Sync.Fields[i].Write != "on_add":
+		return "'1'"
+	}
+	return "CASE WHEN " + l.comparable(effective, c) + " IS DISTINCT FROM " + l.comparable("s."+l.Dialect.Quote(c.Column), c) + " THEN '1' ELSE '0' END"
 }
 
 func (l *Layout) remoteColumn(o Options) string {

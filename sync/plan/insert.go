@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dray-dev/dray/connectors/destination"
 	"github.com/dray-dev/dray/connectors/warehouse"
 )
 
@@ -96,13 +97,41 @@ func (l *Layout) pendingColumns(have []string) string {
 	return strings.Join(cols, ", ")
 }
 
-// forgotten are remembered keys that left the model and are older than `remember`.
+// The states of a remembered key, beside Send: it is forgotten now.
+const (
+	newlyLeft = "left" // from now on its time runs
+	cameBack  = "back" // it is in the model again
+)
+
+// forgotten are remembered keys whose row left the model, and those whose row came back, where `remember` ends some time. In insert
+// mode the snapshot's column hash has no other use: it says since when the row is away, in seconds; 0 = it is there. A row that was
+// seen by the last run and is missing now left just after that, as far as anybody knows.
 func (l *Layout) forgotten(o Options, snapshot, on string) string {
 	keep := l.Sync.Remember
 	if keep == 0 {
 		return ""
 	}
+	left := fmt.Sprintf("CASE WHEN s.hash > 0 THEN s.hash ELSE %d END", l.leftSince(o))
+	return fmt.Sprintf("SELECT s.primary_key, s.dest_key, s.key_hash, '%s' AS operation, CASE WHEN n.dest_key IS NOT NULL THEN '%s' WHEN %s < %d THEN '%s' ELSE '%s' END AS state, false AS acknowledged, false AS from_model, true AS matched FROM %s s LEFT JOIN n ON %s WHERE (n.dest_key IS NULL) = (s.hash = 0) OR (s.hash > 0 AND s.hash < %[4]d)",
+		Forget, cameBack, left, o.Now.Add(-keep).Unix(), Send, newlyLeft, snapshot, on)
+}
+
+func (l *Layout) leftSince(o Options) int64 {
+	if o.LastRun.IsZero() || o.LastRun.After(o.Now) {
+		return o.Now.Unix()
+	}
+	return o.LastRun.Unix()
+}
+
+// RememberSQL keeps, at the end of a run in insert mode, since when remembered keys are away from the model.
+func (l *Layout) RememberSQL(o Options) []string {
+	if l.Sync.Mode != destination.Insert || l.Sync.Remember == 0 {
+		return nil
+	}
 	d := l.Dialect
-	return fmt.Sprintf("SELECT s.primary_key, s.dest_key, s.key_hash, '%s' AS operation, 'send' AS state, false AS acknowledged, false AS from_model, true AS matched FROM %s s LEFT JOIN n ON %s WHERE n.dest_key IS NULL AND s.acknowledged_at < %s",
-		Forget, snapshot, on, d.Time(o.Now.Add(-keep)))
+	mark := func(since int64, state string) string {
+		return fmt.Sprintf("UPDATE %s SET hash = %d WHERE dest_key IN (SELECT dest_key FROM %s WHERE operation = '%s' AND state = '%s')",
+			d.Table(l.Names.Snapshot(l.Sync.Name)), since, d.Table(l.Plan), Forget, state)
+	}
+	return []string{mark(l.leftSince(o), newlyLeft), mark(0, cameBack)}
 }

@@ -299,7 +299,8 @@ func (l *Layout) effective(i int) string {
 		value = fmt.Sprintf("CASE WHEN abs(CAST(%s AS DOUBLE) - CAST(%s AS DOUBLE)) <= %v THEN %s ELSE %s END", n, s, f.Tolerance, s, n)
 	}
 	if f.Write == "on_add" {
-		value = "CASE WHEN j.sk IS NOT NULL THEN " + s + " ELSE " + n + " END"
+		// An add that was never acknowledged may not have been applied: then this is the add.
+		value = "CASE WHEN s.acknowledged_at IS NOT NULL THEN " + s + " ELSE " + n + " END"
 	}
 	if f.Write == "if_empty" { // what we wrote there, or found, stays
 		value = "CASE WHEN j.sk IS NOT NULL AND (" + s + " IS NOT NULL OR " + l.isTheirs("s", i) + ") THEN " + s + " ELSE " + n + " END"

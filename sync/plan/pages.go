@@ -141,36 +141,42 @@ func (p *Pager) tail(c *destination.Change, page *Page, v []any) {
 		c.OldKey = []any{v[6]}
 	case destination.OpUpdate:
 		mask, ok := v[4].(string)
-		if ok && uncertain.IsZero() && s.Config.Send != "all" && !s.Object.Replaces {
+		some := s.Config.Send != "all" || p.c.backfill && p.c.only
+		if ok && uncertain.IsZero() && some && !s.Object.Replaces {
 			c.Send = make([]bool, len(c.Fields))
 			for i := range c.Send {
 				c.Send[i] = i < len(mask) && mask[i] == '1'
 			}
 		}
 	}
-	if c.Send == nil && c.Operation != destination.OpRemove {
-		c.Send = p.omitted(c)
+	if c.Operation != destination.OpRemove {
+		changed, _ := v[4].(string)
+		p.spare(c, changed)
 	}
 	c.DedupeID = p.dedupe(*c, keyHash, rowHash)
 	page.KeyHash = append(page.KeyHash, keyHash)
 	page.Uncertain = append(page.Uncertain, uncertain)
 }
 
-// omitted is the mask of a whole row in which fields with nulls: omit and no value are left out; nil where none is.
-func (p *Pager) omitted(c *destination.Change) []bool {
-	var mask []bool
+// spare takes out of what is sent: fields with nulls: omit and no value, and in an update those with write: on_add, for what was
+// written there once is the destination's since. changed is the mask of an update.
+func (p *Pager) spare(c *destination.Change, changed string) {
+	object := p.c.Layout.Sync.Object
 	for i, f := range p.c.Layout.Sync.Fields {
-		if f.Omit && c.Fields[i] == nil {
-			if mask == nil {
-				mask = make([]bool, len(c.Fields))
-				for k := range mask {
-					mask[k] = true
-				}
-			}
-			mask[i] = false
+		switch {
+		case f.Omit && c.Fields[i] == nil:
+		case f.Write == "on_add" && c.Operation == destination.OpUpdate && !object.Replaces && (i >= len(changed) || changed[i] != '1'):
+		default:
+			continue
 		}
+		if c.Send == nil {
+			c.Send = make([]bool, len(c.Fields))
+			for k := range c.Send {
+				c.Send[k] = true
+			}
+		}
+		c.Send[i] = false
 	}
-	return mask
 }
 
 // ours is the mask of a remove without the fields in which the destination had values of its own; nil where it had none.

@@ -46,8 +46,9 @@ func (r *one) bind(ctx context.Context) error {
 	r.meta = m
 	r.bound.Generation, r.bound.Revision = max(m.Generation, 1), m.Revision
 	r.bound.KeySalt = m.KeySalt
-	// A snapshot that is missing, or older than what this state saw, is never taken for a first run.
-	missing := known.Exists && (!m.Exists || !there)
+	// A snapshot that is missing, or older than what this state saw, is never taken for a first run. One that was reset is missed by
+	// nobody: its meta row says so by having no hash version.
+	missing := (known.Exists && !m.Exists) || (m.Exists && m.HashVersion != "" && !there)
 	older := known.Exists && m.Exists && (m.Generation < known.Generation || (m.Generation == known.Generation && m.Revision < known.Revision))
 	if !missing && !older {
 		return nil
@@ -144,7 +145,11 @@ func (r *one) compare(ctx context.Context, have ledger.Meta) error {
 		return diag.Errorf(diag.Stopped, "binding.changed", "%s: the snapshot is about another place: %s; nothing was sent", r.sync.Name, strings.Join(differences, ", ")).
 			WithHint("if the records were carried over: dray move %s; if the rows are there already: dray adopt %[1]s; to begin anew: dray reset %[1]s", r.sync.Name)
 	}
-	if have.Mapping == want.Mapping || have.Mapping == "" || r.retiring {
+	if r.retiring {
+		r.bound.Mapping = have.Mapping
+		return nil
+	}
+	if have.Mapping == want.Mapping || have.Mapping == "" {
 		return nil
 	}
 	approved, err := r.ledger.Approved(ctx, r.sync.Name)
@@ -152,6 +157,7 @@ func (r *one) compare(ctx context.Context, have ledger.Meta) error {
 		return err
 	}
 	if approved["mapping="+want.Mapping] {
+		r.used = append(r.used, "mapping="+want.Mapping)
 		return nil
 	}
 	r.report.Allow = "mapping=" + want.Mapping

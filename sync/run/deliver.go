@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,7 +26,7 @@ func (r *one) deliver(ctx context.Context) error {
 	toSend := r.changes.Count(func(g plan.Group) bool { return r.sends(g) })
 	c := r.committer()
 	if toSend == 0 {
-		return r.close(ctx, c, commit.Set{})
+		return r.close(ctx, c, commit.Set{}, nil)
 	}
 	if err := r.open(ctx); err != nil {
 		return err
@@ -45,14 +46,11 @@ func (r *one) deliver(ctx context.Context) error {
 		err = sink.settle(ctx, err)
 	}
 	lease.stop()
+	r.count(sink.counted) // what the vendor said, whatever becomes of it here
 	if lease.lost() {
-		return errors.Join(err, r.abandon(ctx, sink))
+		return errors.Join(err, r.abandon(ctx))
 	}
-	if cerr := r.close(ctx, c, sink.set); cerr != nil {
-		return errors.Join(err, cerr)
-	}
-	r.count(sink.counted)
-	return err
+	return errors.Join(err, r.close(ctx, c, sink.set, err))
 }
 
 // sends tells whether a group is sent in this run.
@@ -113,7 +111,7 @@ func (r *one) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	statements = append(statements, r.runRow("running", nil))
+	statements = append(statements, r.openRow())
 	if err := r.Warehouse.Atomic(ctx, statements...); err != nil {
 		return fmt.Errorf("opening the plan of %s: %w", r.sync.Name, err)
 	}
@@ -151,9 +149,6 @@ func (r *one) delivery(s *sink, lease *lease) deliver.Config {
 	}
 	t := timeout(r.sync.Destination, r.conn.spec)
 	var pages deliverPager = plan.NewPager(r.Warehouse, r.changes, r.verdict.Hold, r.dedupeID)
-	if len(r.only) > 0 {
-		pages = &masked{pages, r.onlyMask()}
-	}
 	if r.sync.OnRemove.Act == "set" {
 		pages = &setting{pages, r.setValues()}
 	}
@@ -194,34 +189,6 @@ func (r *one) dedupeID(c destination.Change, keyHash, rowHash int64) string {
 type deliverPager interface {
 	Pages() int64
 	Read(ctx context.Context, k int64) (*plan.Page, error)
-}
-
-// masked sends only some fields of each row: backfill --fields.
-type masked struct {
-	deliverPager
-	mask []bool
-}
-
-func (m *masked) Read(ctx context.Context, k int64) (*plan.Page, error) {
-	p, err := m.deliverPager.Read(ctx, k)
-	if err == nil {
-		for i := range p.Changes {
-			if p.Changes[i].Operation == destination.OpUpdate {
-				p.Changes[i].Send = m.mask
-			}
-		}
-	}
-	return p, err
-}
-
-func (r *one) onlyMask() []bool {
-	mask := make([]bool, len(r.layout.Fields))
-	for i, f := range r.layout.Fields {
-		for _, name := range r.only {
-			mask[i] = mask[i] || f.Name == name
-		}
-	}
-	return mask
 }
 
 // setting gives removes the values of on_remove: {set: …}.
@@ -324,45 +291,81 @@ func (s *sink) settle(ctx context.Context, err error) error {
 	return err
 }
 
-// close commits what is left, ends the plan and frees the lock, in one transaction (DESIGN §6.8).
-func (r *one) close(ctx context.Context, c *commit.Committer, set commit.Set) error {
+// close commits what is left, ends the plan, writes the run's end down and frees the lock, in one transaction (DESIGN §6.8).
+// cause is why delivery ended early.
+func (r *one) close(ctx context.Context, c *commit.Committer, set commit.Set, cause error) error {
 	m := r.meta
 	m.OpenRun, m.OpenMode = "", ""
 	m.Revision++
-	meta, err := r.ledger.WriteSQL(m, r.deps.now())
+	now := r.deps.now()
+	meta, err := r.ledger.WriteSQL(m, now)
 	if err != nil {
 		return err
 	}
-	statements := append(c.Close(r.backfill == nil), meta...)
-	statements = append(statements, r.runRow("", r.changes), r.ledger.UnlockSQL(r.sync.Name, r.holder))
-	if err := c.Commit(ctx, set, statements...); err != nil {
+	r.closed = true // the report below is of a closed run
+	_ = r.conclude(cause)
+	end, err := r.endRow()
+	if err != nil {
+		r.closed = false
 		return err
 	}
-	r.meta, r.locked, r.closed = m, false, true
+	statements := append(slices.Clone(r.remember), c.Close(r.backfill == nil)...) // before Close empties the plan
+	statements = append(statements, meta...)
+	if cause == nil { // an approval serves once
+		statements = append(statements, r.ledger.UsedSQL(r.sync.Name, append(slices.Clone(r.verdict.Used), r.used...))...)
+	}
+	if keep := r.Project.Retention.Duration; keep > 0 {
+		statements = append(statements, r.ledger.PruneSQL(r.sync.Name, now.Add(-keep))...)
+	}
+	statements = append(statements, end, r.ledger.UnlockSQL(r.sync.Name, r.holder))
+	if err := c.Commit(ctx, set, statements...); err != nil {
+		r.closed = false
+		return err
+	}
+	r.meta, r.locked = m, false
 	if err := r.State.Learn(ctx, r.Project.Schema, r.sync.Name, m.Generation, m.Revision); err != nil {
 		return err
 	}
 	return r.State.Committed(ctx, r.holder.RunID, nil, true)
 }
 
-// runRow is the line of a run in the warehouse: one when it opens, one when it ends.
-func (r *one) runRow(status string, changes *plan.Changes) string {
-	d := r.Warehouse.Dialect()
-	snapshot, removed, finished := "NULL", "NULL", "NULL"
-	if changes != nil {
-		snapshot, finished = fmt.Sprint(changes.Snapshot), d.Time(r.deps.now())
-		gone := changes.Count(func(g plan.Group) bool {
-			return g.State == plan.Send && (g.Operation == destination.OpRemove || g.Operation == plan.Forget) && !r.holds(g.Operation)
-		})
-		removed = fmt.Sprint(gone)
-		status = "ended"
+// openRow is the line of a run that begins to deliver; endRow is the one of its end, with its report.
+func (r *one) openRow() string {
+	return r.ledger.RunSQL(ledger.RunRow{
+		RunID: r.holder.RunID, Sync: r.sync.Name, Status: "running", StartedAt: r.report.StartedAt, Snapshot: &r.changes.Snapshot,
+	})
+}
+
+func (r *one) endRow() (string, error) {
+	text, err := json.Marshal(r.report)
+	if err != nil {
+		return "", err
 	}
-	return fmt.Sprintf("INSERT INTO %s (run_id, sync, status, started_at, finished_at, snapshot_rows, removed) VALUES (%s, %s, %s, %s, %s, %s, %s)",
-		d.Table(r.ledger.Names.Runs()), d.Text(r.holder.RunID), d.Text(r.sync.Name), d.Text(status), d.Time(r.report.StartedAt), finished, snapshot, removed)
+	row := ledger.RunRow{
+		RunID: r.holder.RunID, Sync: r.sync.Name, Status: string(r.report.Status), StartedAt: r.report.StartedAt,
+		FinishedAt: r.report.FinishedAt, Removed: r.removed(), Report: string(text),
+	}
+	if r.changes != nil {
+		row.Snapshot = &r.changes.Snapshot
+	}
+	return r.ledger.RunSQL(row), nil
+}
+
+// removed is what this run adds to the guard's window: what went, or may have gone, and was not counted by the run that sent it
+// before and heard no answer.
+func (r *one) removed() int64 {
+	if r.changes == nil {
+		return 0
+	}
+	fresh := func(op destination.Operation) int64 {
+		return r.changes.Count(func(g plan.Group) bool { return g.Operation == op && g.State == plan.Send && !g.Uncertain })
+	}
+	gone := r.report.Delivered.Remove + r.report.Accepted.Remove + r.report.Uncertain.Remove
+	return min(fresh(destination.OpRemove), gone) + min(fresh(plan.Forget), r.report.Forgotten)
 }
 
 // abandon ends a run whose lock went to another: what it had in flight is marked uncertain, which needs no lock (DESIGN §6.1).
-func (r *one) abandon(ctx context.Context, s *sink) error {
+func (r *one) abandon(ctx context.Context) error {
 	d := r.Warehouse.Dialect()
 	snapshot := d.Table(r.ledger.Names.Snapshot(r.sync.Name))
 	p := d.Table(r.ledger.Names.Plan(r.sync.Name))

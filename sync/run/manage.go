@@ -2,12 +2,8 @@ package run
 
 import (
 	"context"
-	"encoding/csv"
 	"errors"
 	"fmt"
-	"os"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/dray-dev/dray/config"
@@ -84,15 +80,24 @@ func (r *one) adopt(ctx context.Context) error {
 		return err
 	}
 	r.meta = m
-	if m.AccountID != r.bound.AccountID || m.Container != r.bound.Container {
+	if m.AccountID != r.bound.AccountID || m.Object != r.bound.Object || m.Container != r.bound.Container {
 		r.meta.Exists = false // another place: what is known of its records does not hold there
 	}
 	r.bound.Generation, r.bound.Revision, r.bound.KeySalt = m.Generation+1, m.Revision, m.KeySalt
-	if err := r.plan(ctx); err != nil { // also checks that keys are unique
+	names := r.ledger.Names
+	l, err := plan.Describe(ctx, r.Warehouse, r.Warehouse.Dialect(), r.sync, names, names.Plan(r.sync.Name))
+	if err != nil {
+		return sqlError(r.sync, err)
+	}
+	l.Salt, r.layout = m.KeySalt, l
+	if err := l.Unique(ctx, r.Warehouse); err != nil {
+		return sqlError(r.sync, err)
+	}
+	o, err := r.planOptions(ctx, l)
+	if err != nil {
 		return err
 	}
-	o, err := r.planOptions(ctx, r.layout)
-	if err != nil {
+	if err := l.PreparePending(ctx, r.Warehouse); err != nil {
 		return err
 	}
 	now := r.deps.now()
@@ -105,14 +110,14 @@ func (r *one) adopt(ctx context.Context) error {
 		return err
 	}
 	statements = append([]string{
-		r.layout.AdoptSQL(o), "DELETE FROM " + r.table(r.ledger.Names.Plan(r.sync.Name)),
+		r.layout.AdoptSQL(o),
 		"DELETE FROM " + r.table(r.ledger.Names.Retry(r.sync.Name)),
 	}, statements...)
 	if r.sync.Mode == destination.Insert {
 		statements = append(statements, "DELETE FROM "+r.table(r.ledger.Names.Pending(r.sync.Name)))
 	}
 	if err := r.Warehouse.Atomic(ctx, statements...); err != nil {
-		return fmt.Errorf("adopting %s: %w", r.sync.Name, err)
+		return sqlError(r.sync, fmt.Errorf("adopting %s: %w", r.sync.Name, err))
 	}
 	return r.State.Learn(ctx, r.Project.Schema, r.sync.Name, m.Generation, m.Revision)
 }
@@ -140,8 +145,19 @@ func (s *Session) Move(ctx context.Context, name string) (Change, error) {
 		b := r.bound
 		b.Generation, b.Revision, b.KeySalt, b.HashVersion, b.Standing = m.Generation+1, m.Revision+1, m.KeySalt, m.HashVersion, m.Standing
 		b.Mapping = m.Mapping // a changed key or mode is approved on its own
-		if err := r.ledger.Write(ctx, b, s.deps.now()); err != nil {
+		statements, err := r.ledger.WriteSQL(b, s.deps.now())
+		if err != nil {
 			return err
+		}
+		there, err := s.Warehouse.Exists(ctx, s.ledger.Names.Snapshot(name))
+		if err != nil {
+			return err
+		}
+		if there && (m.AccountID != b.AccountID || m.BaseURL != b.BaseURL) { // an id there names another record
+			statements = append(statements, "UPDATE "+s.table(s.ledger.Names.Snapshot(name))+" SET remote_id = NULL")
+		}
+		if err := s.Warehouse.Atomic(ctx, statements...); err != nil {
+			return fmt.Errorf("moving %s: %w", name, err)
 		}
 		if out.Rows, err = s.snapshotRows(ctx, name); err != nil {
 			return err
@@ -311,177 +327,4 @@ func (s *Session) Retry(ctx context.Context, name string) (int64, error) {
 		return 0, fmt.Errorf("freeing the rejected rows of %s: %w", name, err)
 	}
 	return n, nil
-}
-
-// Backfill sends rows of one sync again, whatever the difference says, under its limits and guards.
-func (s *Session) Backfill(ctx context.Context, name string, b Backfill, o RunOptions) (report.Run, error) {
-	names, err := s.Syncs([]string{name})
-	if err != nil {
-		return report.Run{}, err
-	}
-	if err := s.approve(ctx, names, o.Allow); err != nil {
-		return report.Run{}, err
-	}
-	c := s.Graph.Nodes[syncID(name)].Sync
-	if err := b.check(c); err != nil {
-		return report.Run{}, err
-	}
-	prog, built, err := s.built(ctx, names, false, false)
-	if err == nil {
-		err = blocked(built, s.Graph, name)
-	}
-	if err != nil {
-		return report.Run{}, err
-	}
-	sync := prog.Syncs[name]
-	pb, err := s.backfillPlan(ctx, sync, b)
-	if err != nil {
-		return report.Run{}, err
-	}
-	if b.DryRun {
-		return s.dryBackfill(ctx, prog, sync, pb)
-	}
-	return s.sync(ctx, sync, o, pb, b.Fields)
-}
-
-func (b Backfill) check(c *config.Sync) error {
-	switch {
-	case c.Mode == "insert" && !b.Resend && b.Resume == "":
-		return diag.At(c.At("mode"), "backfill.insert", "%s inserts: sending again needs --resend", c.Name).
-			WithHint("rows keep their dedupe ids; what the destination does with them again is its own")
-	case !b.Full && b.Where == "" && b.Keys == "" && b.Since == "" && b.Limit == 0 && b.Resume == "" && len(b.Fields) == 0:
-		return diag.Errorf(diag.Invalid, "backfill.what", "say which rows to send again: --full, --where SQL, --keys FILE, --since T, --limit N or --fields a,b")
-	}
-	for _, f := range b.Fields {
-		if !slices.ContainsFunc(c.Fields, func(x *config.Field) bool { return x.Name == f }) {
-			var known []string
-			for _, x := range c.Fields {
-				known = append(known, x.Name)
-			}
-			e := diag.Errorf(diag.Invalid, "backfill.field", "%s has no field %q", c.Name, f)
-			if hint := config.Suggest(f, known); hint != "" {
-				e.Hint = "did you mean " + hint + "?"
-			}
-			return e
-		}
-	}
-	return nil
-}
-
-// backfillPlan turns the flags into a condition over the sync's rows.
-func (s *Session) backfillPlan(ctx context.Context, c *compile.Sync, b Backfill) (*plan.Backfill, error) {
-	out := &plan.Backfill{Limit: b.Limit, Except: b.Resume, Resend: b.Resend, Removes: b.Full && c.Mode == destination.Mirror}
-	var parts []string
-	if b.Where != "" {
-		parts = append(parts, "("+b.Where+")")
-	}
-	if b.Since != "" {
-		since, err := s.since(c, b.Since)
-		if err != nil {
-			return nil, err
-		}
-		parts = append(parts, since)
-	}
-	if b.Keys != "" {
-		keys, err := s.keys(ctx, c, b.Keys)
-		if err != nil {
-			return nil, err
-		}
-		parts = append(parts, keys)
-	}
-	out.Where = strings.Join(parts, " AND ")
-	return out, nil
-}
-
-func (s *Session) since(c *compile.Sync, text string) (string, error) {
-	if c.LoadedAt == "" {
-		return "", diag.At(c.Config.Pos, "backfill.since", "--since needs a time: %s has no event.at and its model no loaded_at", c.Name).
-			WithHint("say loaded_at: column on the model, or use --where")
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04:05", "2006-01-02"} {
-		if t, err := time.Parse(layout, text); err == nil {
-			d := s.Warehouse.Dialect()
-			return d.Cast(d.Quote(c.LoadedAt), warehouse.Timestamp) + " >= " + d.Time(t), nil
-		}
-	}
-	return "", diag.Errorf(diag.Invalid, "backfill.since", "--since takes a time such as 2026-01-31 or 2026-01-31T12:00:00Z")
-}
-
-// keys loads a file of primary keys (one a line, or CSV whose header names the primary or the destination key) beside the data.
-func (s *Session) keys(ctx context.Context, c *compile.Sync, path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", &diag.Error{Code: "backfill.keys", Msg: "--keys", Err: err}
-	}
-	defer f.Close()
-	reader := csv.NewReader(f)
-	reader.FieldsPerRecord, reader.TrimLeadingSpace = -1, true
-	first, err := reader.Read()
-	if err != nil {
-		return "", diag.Errorf(diag.Invalid, "backfill.keys", "the file of --keys is empty or no CSV")
-	}
-	d := s.Warehouse.Dialect()
-	column, at, pending := "", 0, first
-	for i, name := range first {
-		if slices.Contains(c.PrimaryKey, name) {
-			column, at, pending = d.Quote(name), i, nil
-		}
-		for _, k := range c.Keys[0] {
-			if k.Name == name {
-				column, at, pending = k.Expr, i, nil
-			}
-		}
-	}
-	if column == "" {
-		if len(c.PrimaryKey) != 1 {
-			return "", diag.Errorf(diag.Invalid, "backfill.keys", "the primary key of %s has several columns: give --keys a CSV whose header names the destination key", c.Name)
-		}
-		column = d.Quote(c.PrimaryKey[0])
-	}
-	if err := s.ledger.Ensure(ctx); err != nil {
-		return "", err
-	}
-	t := warehouse.Table{Schema: s.Project.Schema, Name: "backfill_" + c.Name}
-	if _, err := s.Warehouse.Exec(ctx, d.CreateTableAs(t, "SELECT CAST(NULL AS "+d.Type(warehouse.Text)+") AS k WHERE false")); err != nil {
-		return "", err
-	}
-	_, err = s.Warehouse.Load(ctx, t, []string{"k"}, func() ([]any, error) {
-		record := pending
-		pending = nil
-		if record == nil {
-			var err error
-			if record, err = reader.Read(); err != nil {
-				return nil, nil //nolint:nilerr // the end, or a line that is no CSV: both end the list
-			}
-		}
-		if at >= len(record) {
-			return []any{nil}, nil
-		}
-		return []any{strings.TrimSpace(record[at])}, nil
-	})
-	if err != nil {
-		return "", fmt.Errorf("loading --keys: %w", err)
-	}
-	return d.Cast(column, warehouse.Text) + " IN (SELECT k FROM " + d.Table(t) + ")", nil
-}
-
-// dryBackfill counts what a backfill would send.
-func (s *Session) dryBackfill(ctx context.Context, prog *compile.Program, c *compile.Sync, b *plan.Backfill) (report.Run, error) {
-	r := s.begin(c, RunOptions{})
-	r.report.DryRun = true
-	scratch := *prog
-	scratch.Target.Schema = s.Project.Schema + "_scratch"
-	var err error
-	r.changes, _, _, err = s.diff(ctx, &scratch, c, b)
-	r.report.FinishedAt = s.deps.now().UTC()
-	r.tally()
-	r.report.Status, r.report.ExitCode = statusOf(&r.report, err)
-	if err == nil && r.report.Rejected.Total() == 0 {
-		r.report.Status, r.report.ExitCode = report.Succeeded, 0
-	}
-	if err != nil {
-		r.report.Error = problemOf(err)
-	}
-	_, derr := s.Warehouse.Exec(context.WithoutCancel(ctx), "DROP SCHEMA IF EXISTS "+s.Warehouse.Dialect().Quote(scratch.Target.Schema)+" CASCADE")
-	return r.report, errors.Join(err, derr)
 }

@@ -34,23 +34,24 @@ type one struct {
 	meta     ledger.Meta
 	layout   *plan.Layout
 	changes  *plan.Changes
+	remember []string // insert mode: statements that close the plan beside the others
 	verdict  guard.Verdict
 	backfill *plan.Backfill
-	only     []string // backfill --fields
 	options  destination.Config
 	bound    ledger.Meta // what the snapshot ought to be about
 	locked   bool
 	retiring bool // the model is taken for empty: key and mode of the snapshot stand
 	closed   bool // the plan was committed and closed
 	outcomes counted
-	retries  bool // rows were rejected before and wait
+	retries  bool     // rows were rejected before and wait
+	used     []string // approvals that this run lives by
 }
 
 // sync takes one sync through lock → recover → bind → plan → guard → deliver → commit → report; what it reads was built before.
 // The report is complete on every path; the error says why the run did not finish.
-func (s *Session) sync(ctx context.Context, c *compile.Sync, o RunOptions, b *plan.Backfill, only []string) (report.Run, error) {
+func (s *Session) sync(ctx context.Context, c *compile.Sync, o RunOptions, b *plan.Backfill) (report.Run, error) {
 	r := s.begin(c, o)
-	r.backfill, r.only = b, only
+	r.backfill = b
 	err := r.path(ctx)
 	return r.finish(ctx, err)
 }
@@ -119,6 +120,7 @@ func (r *one) plan(ctx context.Context) error {
 			return err
 		}
 		r.retries = o.HasRetry
+		r.remember = l.RememberSQL(o)
 		r.changes, err = plan.Diff(ctx, r.Warehouse, l, o)
 		if plan.IsCollision(err) && l.Salt < 8 {
 			l.Salt++
@@ -140,7 +142,7 @@ func (r *one) prepare(ctx context.Context, l *plan.Layout, o *plan.Options) erro
 	if err := l.PreparePending(ctx, r.Warehouse); err != nil {
 		return err
 	}
-	if !r.meta.Exists || !o.Standing.Exists || l.Carried(o.Standing) {
+	if !r.meta.Exists || !o.Standing.Exists || l.Carried(o.Standing) || r.meta.Mapping != r.bound.Mapping {
 		r.meta = r.standing(l, o.Standing, now)
 		if err := r.ledger.Write(ctx, r.meta, now); err != nil {
 			return err
@@ -176,7 +178,7 @@ func standingOf(m ledger.Meta, exists bool) plan.Standing {
 // planOptions reads what the plan must know of the tables around it.
 func (s *Session) planOptions(ctx context.Context, c *compile.Sync, m ledger.Meta, l *plan.Layout) (plan.Options, error) {
 	names := s.ledger.Names
-	o := plan.Options{Now: s.deps.now(), AsOf: s.AsOf}
+	o := plan.Options{Now: s.deps.now(), AsOf: s.AsOf, LastRun: m.UpdatedAt}
 	there, err := s.Warehouse.Exists(ctx, names.Snapshot(c.Name))
 	if err != nil {
 		return o, err
@@ -232,7 +234,7 @@ func (s *Session) others(c *compile.Sync) []string {
 
 // guard judges the plan; a verdict that stops is an error, one that holds is not.
 func (r *one) guard(ctx context.Context) error {
-	v, err := r.judge(ctx, r.sync, r.changes, r.backfill != nil)
+	v, err := r.judge(ctx, r.sync, r.changes, r.backfill)
 	if err != nil {
 		return err
 	}
@@ -253,17 +255,18 @@ func stopped(sync string, v guard.Verdict) error {
 }
 
 // judge reads what the guards need and asks them. Fingerprints are computed only where a guard could trip.
-func (s *Session) judge(ctx context.Context, c *compile.Sync, changes *plan.Changes, backfill bool) (guard.Verdict, error) {
+func (s *Session) judge(ctx context.Context, c *compile.Sync, changes *plan.Changes, backfill *plan.Backfill) (guard.Verdict, error) {
 	in := guard.Input{Guard: c.Config.Guard, Rows: changes.Rows, Snapshot: changes.Snapshot, Fingerprints: map[string]string{}}
 	in.Removes = changes.Count(func(g plan.Group) bool {
 		return g.Operation == destination.OpRemove && g.State == plan.Send && !g.Uncertain
 	})
 	in.Forgets = changes.Count(func(g plan.Group) bool { return g.Operation == plan.Forget && g.State == plan.Send && !g.Uncertain })
 	in.Acknowledged = changes.Snapshot - changes.Count(func(g plan.Group) bool { return g.Uncertain })
-	if !backfill {
+	if backfill == nil {
 		in.Changes = changes.Count(func(g plan.Group) bool { return g.Known && g.State != plan.Skipped && g.State != plan.Rejected })
 	} else {
-		in.Guard.AllowEmpty, in.Guard.MinModelRows = true, 0
+		// Its rows are those it picks; only a full one in mirror mode looks at the whole model, and removes what left.
+		in.Guard.AllowEmpty, in.Guard.MinModelRows = in.Guard.AllowEmpty || !backfill.Removes, 0
 	}
 	if c.Mode == destination.Insert {
 		in.Guard.AllowEmpty = true // an empty model of events sends and forgets nothing
@@ -284,7 +287,7 @@ func (s *Session) judge(ctx context.Context, c *compile.Sync, changes *plan.Chan
 		"removes": "operation IN ('remove', 'forget') AND state = 'send'",
 		"empty":   "operation IN ('remove', 'forget')",
 		"rows":    "state = 'send'",
-		"changes": "operation = 'update' AND acknowledged AND state <> 'skipped' AND state <> 'rejected'",
+		"changes": plan.Known + " AND state <> 'skipped' AND state <> 'rejected'",
 	}
 	for _, kind := range slices.Sorted(maps.Keys(conditions)) {
 		if in.Fingerprints[kind], err = changes.Fingerprint(ctx, s.Warehouse, conditions[kind]); err != nil {
@@ -300,21 +303,10 @@ func (s *Session) judge(ctx context.Context, c *compile.Sync, changes *plan.Chan
 // finish completes the report, writes it where it is kept, and frees the lock.
 func (r *one) finish(ctx context.Context, err error) (report.Run, error) {
 	ctx = context.WithoutCancel(ctx)
-	r.report.FinishedAt = r.deps.now().UTC()
-	r.tally()
-	r.report.Status, r.report.ExitCode = statusOf(&r.report, err)
-	if err == nil {
-		if sums := r.report.Check(); sums != nil { // I7
-			err = &diag.Error{Kind: diag.Failed, Code: "run.sums", Err: sums, Hint: "this is a fault of Dray: please report it"}
-			r.report.Status, r.report.ExitCode = report.Failed, 1
-		}
-	}
-	if err != nil {
-		r.report.Error = problemOf(err)
-	}
+	err = r.conclude(err)
 	if r.locked {
-		if uerr := r.ledger.Unlock(ctx, r.sync.Name, r.holder); uerr != nil && err == nil {
-			err = uerr
+		if lerr := r.leave(ctx); lerr != nil && err == nil {
+			err = r.conclude(lerr)
 		}
 	}
 	text, jerr := json.Marshal(r.report)
@@ -328,6 +320,44 @@ func (r *one) finish(ctx context.Context, err error) (report.Run, error) {
 		err = serr
 	}
 	return r.report, err
+}
+
+// conclude completes the report for a run that ends so. The last call stands.
+func (r *one) conclude(err error) error {
+	r.report.FinishedAt = r.deps.now().UTC()
+	r.tally()
+	if sums := r.report.Check(); sums != nil { // I7
+		err = errors.Join(err, &diag.Error{Kind: diag.Failed, Code: "run.sums", Err: sums, Hint: "this is a fault of Dray: please report it"})
+	}
+	r.report.Status, r.report.ExitCode = statusOf(&r.report, err)
+	r.report.Error = nil
+	if err != nil {
+		r.report.Error = problemOf(err)
+	}
+	return err
+}
+
+// leave ends a run that did not come to close its plan: the plan is emptied of its values unless a later run must recover it, the
+// end is written down, and the lock freed.
+func (r *one) leave(ctx context.Context) error {
+	var statements []string
+	if r.meta.OpenRun == "" {
+		if r.layout != nil {
+			there, err := r.Warehouse.Exists(ctx, r.layout.Plan)
+			if err != nil {
+				return err
+			}
+			if there {
+				statements = append(statements, r.Warehouse.Dialect().CreateTableAs(r.layout.Plan, "SELECT * FROM "+r.table(r.layout.Plan)+" WHERE false"))
+			}
+		}
+		end, err := r.endRow()
+		if err != nil {
+			return err
+		}
+		statements = append(statements, end)
+	}
+	return r.Warehouse.Atomic(ctx, append(statements, r.ledger.UnlockSQL(r.sync.Name, r.holder))...)
 }
 
 // statusOf maps how a run ended to its status and exit code (DESIGN §9).

@@ -65,7 +65,7 @@ func (s *Session) planOne(ctx context.Context, prog *compile.Program, built buil
 	if err != nil {
 		return p, err
 	}
-	v, err := s.judge(ctx, c, changes, false)
+	v, err := s.judge(ctx, c, changes, nil)
 	if err != nil {
 		return p, err
 	}
@@ -90,10 +90,8 @@ func (s *Session) diff(ctx context.Context, prog *compile.Program, c *compile.Sy
 	if err != nil {
 		return nil, plan.Options{}, m, err
 	}
-	if prog.Target.Schema != "" {
-		if _, err := s.Warehouse.Exec(ctx, s.Warehouse.Dialect().CreateSchema(prog.Target.Schema)); err != nil {
-			return nil, plan.Options{}, m, err
-		}
+	if err := s.scratchSchema(ctx, prog); err != nil {
+		return nil, plan.Options{}, m, err
 	}
 	l, err := plan.Describe(ctx, s.Warehouse, s.Warehouse.Dialect(), c, s.ledger.Names, warehouse.Table{Schema: prog.Target.Schema, Name: "plan_" + c.Name})
 	if err != nil {
@@ -113,6 +111,15 @@ func (s *Session) diff(ctx context.Context, prog *compile.Program, c *compile.Sy
 		}
 		return changes, o, m, sqlError(c, err)
 	}
+}
+
+// scratchSchema makes the schema that a scratch program builds into.
+func (s *Session) scratchSchema(ctx context.Context, prog *compile.Program) error {
+	if prog.Target.Schema == "" {
+		return nil
+	}
+	_, err := s.Warehouse.Exec(ctx, s.Warehouse.Dialect().CreateSchema(prog.Target.Schema))
+	return err
 }
 
 // mapped adds to a verdict that key, object, options or mode are not those of the snapshot.
@@ -161,7 +168,9 @@ func fillPlan(p *report.Plan, c *plan.Changes, v guard.Verdict) {
 		case destination.OpRemove:
 			p.Remove += g.Rows
 		case plan.Forget:
-			p.Forgotten += g.Rows
+			if g.State == plan.Send {
+				p.Forgotten += g.Rows
+			}
 		}
 	}
 	p.Guard = report.Guard{Status: string(v.Status), Reasons: v.Reasons, Fingerprint: v.Fingerprint(), Allow: v.Allow}
@@ -212,7 +221,7 @@ func (s *Session) dryOne(ctx context.Context, prog *compile.Program, built build
 		r.changes, _, _, err = s.diff(ctx, prog, c, nil)
 	}
 	if err == nil {
-		r.verdict, err = s.judge(ctx, c, r.changes, false)
+		r.verdict, err = s.judge(ctx, c, r.changes, nil)
 		r.report.Reasons, r.report.Allow = r.verdict.Reasons, r.verdict.Allow
 	}
 	if err == nil && r.verdict.Status == guard.Stopped {

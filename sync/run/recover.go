@@ -40,7 +40,8 @@ func (r *one) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.Commit(ctx, set, append(closing(c), statements...)...); err != nil {
+	statements = append(append(closing(c), statements...), r.ledger.RecoveredSQL(r.sync.Name, c.RunID, r.deps.now()))
+	if err := c.Commit(ctx, set, statements...); err != nil {
 		return fmt.Errorf("recovering: %w", err)
 	}
 	r.log.Info("recovered a run that was killed", "sync", r.sync.Name, "run", c.RunID, "journal", j.Known, "rows", len(set.Rows), "pages", len(set.Pages))

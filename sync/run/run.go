@@ -57,7 +57,7 @@ func (s *Session) runBuilt(ctx context.Context, prog *compile.Program, built bui
 		r := s.begin(c, o)
 		return r.finish(ctx, err)
 	}
-	return s.sync(ctx, c, o, nil, nil)
+	return s.sync(ctx, c, o, nil)
 }
 
 // allFailed reports every sync as failed for one reason: nothing could be built.

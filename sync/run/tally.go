@@ -60,6 +60,12 @@ func (r *one) tally() {
 		return
 	}
 	rep, ch := &r.report, r.changes
+	for _, c := range []*report.Counts{
+		&rep.Planned, &rep.Delivered, &rep.Accepted, &rep.Rejected, &rep.Uncertain, &rep.Parked, &rep.Held, &rep.Skipped.Counts, &rep.Deferred,
+	} {
+		*c = report.Counts{}
+	}
+	rep.Skipped.Reasons, rep.Forgotten = map[string]int64{}, 0
 	rep.Rows, rep.Unchanged = ch.Rows, ch.Unchanged()
 	left := map[destination.Operation]int64{}
 	for _, g := range ch.Groups {

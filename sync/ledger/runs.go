@@ -1,0 +1,96 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dray-dev/dray/connectors/warehouse"
+)
+
+// RunRow is one line of the table runs: one when a run begins to deliver, one when it ends.
+type RunRow struct {
+	RunID, Sync, Status string
+	StartedAt           time.Time
+	FinishedAt          time.Time // zero = it has not ended
+	Snapshot            *int64    // rows of the snapshot when the run began; nil = it did not come so far
+	Removed             int64     // removed or forgotten, for the guard's window
+	Report              string    // JSON of report.Run
+}
+
+// RunSQL writes it; part of a transaction.
+func (l *Ledger) RunSQL(r RunRow) string {
+	d := l.W.Dialect()
+	snapshot, finished, removed, report := "NULL", "NULL", "NULL", "NULL"
+	if r.Snapshot != nil {
+		snapshot = fmt.Sprint(*r.Snapshot)
+	}
+	if !r.FinishedAt.IsZero() {
+		finished, removed, report = d.Time(r.FinishedAt), fmt.Sprint(r.Removed), d.Text(r.Report)
+	}
+	return fmt.Sprintf("INSERT INTO %s (run_id, sync, status, started_at, finished_at, snapshot_rows, removed, report) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+		d.Table(l.Names.Runs()), d.Text(r.RunID), d.Text(r.Sync), d.Text(r.Status), d.Time(r.StartedAt), finished, snapshot, removed, report)
+}
+
+// RecoveredSQL writes the end of a run that was killed, after its outcomes were committed: what it removed, or may have, counts in
+// the guard's window.
+func (l *Ledger) RecoveredSQL(sync, runID string, now time.Time) string {
+	d := l.W.Dialect()
+	runs, id, ts := d.Table(l.Names.Runs()), d.Text(runID), d.Type(warehouse.Timestamp)
+	return fmt.Sprintf("INSERT INTO %s (run_id, sync, status, started_at, finished_at, snapshot_rows, removed) SELECT %s, %s, 'interrupted', coalesce((SELECT max(started_at) FROM %[1]s WHERE run_id = %[2]s), CAST(%[4]s AS %[5]s)), CAST(%[4]s AS %[5]s), (SELECT max(snapshot_rows) FROM %[1]s WHERE run_id = %[2]s), (SELECT count(*) FROM %[6]s WHERE run_id = %[2]s AND operation = 'remove' AND outcome IN ('delivered', 'accepted', 'uncertain'))",
+		runs, id, d.Text(sync), d.Time(now), ts, d.Table(l.Names.Deliveries()))
+}
+
+// PruneSQL drops what is older than the project keeps; part of a transaction.
+func (l *Ledger) PruneSQL(sync string, before time.Time) []string {
+	d := l.W.Dialect()
+	return []string{
+		"DELETE FROM " + d.Table(l.Names.Deliveries()) + " WHERE " + d.Quote("at") + " < " + d.Time(before) + " AND sync = " + d.Text(sync),
+		"DELETE FROM " + d.Table(l.Names.Runs()) + " WHERE started_at < " + d.Time(before) + " AND sync = " + d.Text(sync),
+	}
+}
+
+// UsedSQL drops approvals (kind=fingerprint) that let a run through: the same keys another day need another.
+func (l *Ledger) UsedSQL(sync string, used []string) []string {
+	if len(used) == 0 {
+		return nil
+	}
+	d := l.W.Dialect()
+	list := make([]string, len(used))
+	for i, u := range used {
+		list[i] = d.Text(u)
+	}
+	return []string{"DELETE FROM " + d.Table(l.Names.Approvals()) + " WHERE sync = " + d.Text(sync) + " AND kind || '=' || fingerprint IN (" + strings.Join(list, ", ") + ")"}
+}
+
+// Window is what a rolling guard needs: the snapshot's rows when the window began, and what was removed in it.
+type Window struct {
+	Rows    int64 // 0 = no run in the window
+	Removed int64
+}
+
+// Window reads the runs of a sync since a time.
+func (l *Ledger) Window(ctx context.Context, sync string, since time.Time) (Window, error) {
+	d := l.W.Dialect()
+	there, err := l.W.Exists(ctx, l.Names.Runs())
+	if err != nil || !there {
+		return Window{}, err
+	}
+	rows, err := l.W.Query(ctx, fmt.Sprintf("SELECT coalesce(arg_min(snapshot_rows, started_at) FILTER (WHERE snapshot_rows IS NOT NULL), 0), CAST(coalesce(sum(removed), 0) AS BIGINT) FROM %s WHERE sync = %s AND started_at >= %s",
+		d.Table(l.Names.Runs()), d.Text(sync), d.Time(since)))
+	if err != nil {
+		return Window{}, fmt.Errorf("reading the runs of the guard's window: %w", err)
+	}
+	defer rows.Close()
+	var out Window
+	if rows.Next() {
+		v, err := rows.Values()
+		if err != nil {
+			return Window{}, err
+		}
+		out.Rows, _ = v[0].(int64)
+		out.Removed, _ = v[1].(int64)
+	}
+	return out, rows.Err()
+}

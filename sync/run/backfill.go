@@ -1,0 +1,167 @@
+package run
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dray-dev/dray/config"
+	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/models/build"
+	"github.com/dray-dev/dray/models/compile"
+	"github.com/dray-dev/dray/sync/guard"
+	"github.com/dray-dev/dray/sync/plan"
+	"github.com/dray-dev/dray/sync/report"
+)
+
+// Backfill sends rows of one sync again, whatever the difference says, under its limits and guards.
+func (s *Session) Backfill(ctx context.Context, name string, b Backfill, o RunOptions) (rep report.Run, err error) {
+	names, err := s.Syncs([]string{name})
+	if err != nil {
+		return report.Run{}, err
+	}
+	c := s.Graph.Nodes[syncID(name)].Sync
+	if err := b.check(c); err != nil {
+		return report.Run{}, err
+	}
+	if b.DryRun {
+		return s.dryBackfill(ctx, name, b)
+	}
+	if err := s.approve(ctx, names, o.Allow); err != nil {
+		return report.Run{}, err
+	}
+	prog, built, err := s.built(ctx, names, false, false)
+	if err == nil {
+		err = blocked(built, s.Graph, name)
+	}
+	if err != nil {
+		return report.Run{}, err
+	}
+	sync := prog.Syncs[name]
+	pb, done, err := s.backfillPlan(ctx, sync, b, s.Project.Schema)
+	defer func() {
+		if derr := done(context.WithoutCancel(ctx)); err == nil {
+			err = derr
+		}
+	}()
+	if err != nil {
+		return report.Run{}, err
+	}
+	return s.sync(ctx, sync, o, pb)
+}
+
+func (b Backfill) check(c *config.Sync) error {
+	switch {
+	case c.Mode == "insert" && !b.Resend && b.Resume == "":
+		return diag.At(c.At("mode"), "backfill.insert", "%s inserts: sending again needs --resend", c.Name).
+			WithHint("rows keep their dedupe ids; what the destination does with them again is its own")
+	case !b.Full && b.Where == "" && b.Keys == "" && b.Since == "" && b.Limit == 0 && b.Resume == "" && len(b.Fields) == 0:
+		return diag.Errorf(diag.Invalid, "backfill.what", "say which rows to send again: --full, --where SQL, --keys FILE, --since T, --limit N or --fields a,b")
+	}
+	for _, f := range b.Fields {
+		if !slices.ContainsFunc(c.Fields, func(x *config.Field) bool { return x.Name == f }) {
+			var known []string
+			for _, x := range c.Fields {
+				known = append(known, x.Name)
+			}
+			e := diag.Errorf(diag.Invalid, "backfill.field", "%s has no field %q", c.Name, f)
+			if hint := config.Suggest(f, known); hint != "" {
+				e.Hint = "did you mean " + hint + "?"
+			}
+			return e
+		}
+	}
+	return nil
+}
+
+// backfillPlan turns the flags into a condition over the sync's rows. What it loads for that stands in schema until done is called.
+func (s *Session) backfillPlan(ctx context.Context, c *compile.Sync, b Backfill, schema string) (out *plan.Backfill, done func(context.Context) error, err error) {
+	done = func(context.Context) error { return nil }
+	out = &plan.Backfill{Limit: b.Limit, Except: b.Resume, Resend: b.Resend, Removes: b.Full && c.Mode == destination.Mirror}
+	if len(b.Fields) > 0 {
+		out.Fields = b.Fields
+	}
+	var parts []string
+	if b.Where != "" {
+		parts = append(parts, "("+b.Where+")")
+	}
+	if b.Since != "" {
+		since, err := s.since(c, b.Since)
+		if err != nil {
+			return nil, done, err
+		}
+		parts = append(parts, since)
+	}
+	if b.Keys != "" {
+		t := warehouse.Table{Schema: schema, Name: "backfill_" + c.Name}
+		keys, err := s.loadKeys(ctx, c, b.Keys, t)
+		done = func(ctx context.Context) error {
+			_, err := s.Warehouse.Exec(ctx, "DROP TABLE IF EXISTS "+s.table(t)) // it holds customers' keys
+			return err
+		}
+		if err != nil {
+			return nil, done, err
+		}
+		parts = append(parts, keys)
+	}
+	out.Where = strings.Join(parts, " AND ")
+	return out, done, nil
+}
+
+func (s *Session) since(c *compile.Sync, text string) (string, error) {
+	if c.LoadedAt == "" {
+		return "", diag.At(c.Config.Pos, "backfill.since", "--since needs a time: %s has no event.at and its model no loaded_at", c.Name).
+			WithHint("say loaded_at: column on the model, or use --where")
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04:05", "2006-01-02"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			d := s.Warehouse.Dialect()
+			return d.Cast(d.Quote(c.LoadedAt), warehouse.Timestamp) + " >= " + d.Time(t), nil
+		}
+	}
+	return "", diag.Errorf(diag.Invalid, "backfill.since", "--since takes a time such as 2026-01-31 or 2026-01-31T12:00:00Z")
+}
+
+// dryBackfill counts what a backfill would send, built in scratch.
+func (s *Session) dryBackfill(ctx context.Context, name string, b Backfill) (report.Run, error) {
+	var rep report.Run
+	err := s.inScratch(ctx, []string{name}, func(prog *compile.Program, built build.Result) error {
+		r := s.begin(prog.Syncs[name], RunOptions{})
+		r.report.DryRun = true
+		err := blocked(built, s.Graph, name)
+		if err == nil {
+			err = r.dryPlan(ctx, prog, b)
+		}
+		err = r.conclude(err)
+		if err == nil && r.report.Status == report.Partial && r.report.Rejected.Total() == 0 {
+			r.report.Status, r.report.ExitCode = report.Succeeded, 0 // deferred because nothing is sent
+		}
+		rep = r.report
+		return err
+	})
+	return rep, err
+}
+
+func (r *one) dryPlan(ctx context.Context, prog *compile.Program, b Backfill) error {
+	if err := r.scratchSchema(ctx, prog); err != nil {
+		return err
+	}
+	pb, _, err := r.backfillPlan(ctx, r.sync, b, prog.Target.Schema)
+	if err != nil {
+		return err
+	}
+	if r.changes, _, _, err = r.diff(ctx, prog, r.sync, pb); err != nil {
+		return err
+	}
+	if r.verdict, err = r.judge(ctx, r.sync, r.changes, pb); err != nil {
+		return err
+	}
+	r.report.Reasons, r.report.Allow = r.verdict.Reasons, r.verdict.Allow
+	if r.verdict.Status == guard.Stopped {
+		return stopped(r.sync.Name, r.verdict)
+	}
+	return nil
+}
