@@ -22,6 +22,7 @@ import (
 var (
 	address = regexp.MustCompile(`[^\s"'<>(),;:]+@[^\s"'<>(),;:]+`)
 	digits  = regexp.MustCompile(`\+?\d[\d ()-]{6,}\d`)
+	instant = regexp.MustCompile(`\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?(?:Z|UTC|[+-]\d{2}(?::?\d{2})?))?)?`)
 	number  = regexp.MustCompile(`[-+]?\d[\d.,]*(?:[eE][-+]?\d+)?`)
 	escaped = regexp.MustCompile(`(?:%[0-9A-Fa-f]{2})+|(?:\\u[0-9A-Fa-f]{4})+`)
 	codes   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,63}$`)
@@ -56,7 +57,7 @@ func scrub(message string, c *destination.Change, b *batch) string {
 	if message == "" {
 		return ""
 	}
-	message = b.takeOut(spelledOut(head(message, maxScrubbed)))
+	message = b.takeOut(instant.ReplaceAllString(spelledOut(head(message, maxScrubbed)), "***"))
 	if c != nil {
 		var n needles
 		eachValue(c, n.add)

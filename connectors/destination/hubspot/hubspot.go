@@ -3,6 +3,7 @@ package hubspot
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -53,13 +54,19 @@ func invalid(format string, args ...any) *diag.Error {
 	return diag.Errorf(diag.Invalid, "destination.option", "hubspot: "+format, args...)
 }
 
-// Check reads the account's details: its id is the portal's.
+// Check reads the account's details: its id is the portal's. Where they cannot be found (a proxy that lets only the CRM's paths
+// through), reading a contact proves the token, and the host stands for the account.
 func (a *account) Check(ctx context.Context) (destination.Account, error) {
 	var details struct {
 		PortalID json.Number `json:"portalId"`
 		Kind     string      `json:"accountType"`
 	}
-	if err := a.read(ctx, "read the account", http.MethodGet, "/account-info/v3/details", nil, &details); err != nil {
+	err := a.read(ctx, "read the account", http.MethodGet, "/account-info/v3/details", nil, &details)
+	var h *httpx.Error
+	if errors.As(err, &h) && h.Status == http.StatusNotFound {
+		return a.checkByContact(ctx)
+	}
+	if err != nil {
 		return destination.Account{}, err
 	}
 	if details.PortalID == "" {
@@ -70,6 +77,23 @@ func (a *account) Check(ctx context.Context) (destination.Account, error) {
 		name += " (" + strings.ToLower(details.Kind) + ")"
 	}
 	return destination.Account{ID: details.PortalID.String(), Name: name}, nil
+}
+
+func (a *account) checkByContact(ctx context.Context) (destination.Account, error) {
+	var answer struct {
+		Results *[]json.RawMessage `json:"results"`
+	}
+	if err := a.read(ctx, "read a contact", http.MethodGet, contactsPath+"?limit=1", nil, &answer); err != nil {
+		return destination.Account{}, err
+	}
+	if answer.Results == nil {
+		return destination.Account{}, &destination.Error{Class: destination.Stop, Code: "answer_unreadable", Message: "reading a contact: the answer is not the JSON that HubSpot documents"}
+	}
+	u, err := url.Parse(a.base)
+	if err != nil {
+		return destination.Account{}, err
+	}
+	return destination.Account{ID: u.Host, Name: "HubSpot at " + u.Host + " (it does not tell the portal's id)"}, nil
 }
 
 // Fields lists the contact properties of the account. Memberships have none.

@@ -456,3 +456,27 @@ func TestKeysThatCannotBe(t *testing.T) {
 		}
 	}
 }
+
+// A proxy may let only the CRM's paths through: the token is proved all the same, and a wrong one is found out.
+func TestCheckWithoutAccountDetails(t *testing.T) {
+	t.Parallel()
+	status := http.StatusOK
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method+" "+r.URL.RequestURI() != "GET /crm/v3/objects/contacts?limit=1" {
+			http.NotFound(w, r)
+			return
+		}
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, `{"results":[]}`)
+	}))
+	t.Cleanup(s.Close)
+	d := open(t, s.URL, nil)
+	host := strings.TrimPrefix(s.URL, "http://")
+	if account, err := d.Check(t.Context()); err != nil || account.ID != host {
+		t.Errorf("the account is %+v, %v; want %s", account, err, host)
+	}
+	status = http.StatusUnauthorized
+	if account, err := d.Check(t.Context()); err == nil || destination.FromHTTP(err).Class != destination.Stop {
+		t.Errorf("with a wrong token the account is %+v, %v", account, err)
+	}
+}
