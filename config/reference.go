@@ -259,6 +259,7 @@ const referenceConditions = `
 Operators of ` + "`trait`" + `: ` + "`eq ne gt gte lt lte contains starts_with`" + ` take a value, ` + "`one_of none_of`" + ` a list, ` + "`between`" + ` two values,
 ` + "`is_null`" + ` true or false, ` + "`older_than within within_next`" + ` a duration. Values may hold Jinja: ` + "`gte: \"{{ var('vip_threshold') }}\"`" + `.
 
-Logic is two-valued: ` + "`not`" + ` is true wherever the inner condition is not, NULL included. ` + "`older_than`" + ` is ` + "`<`" + `, ` + "`within`" + ` is
-` + "`>=`" + `; a NULL time makes both false. A bare ` + "`did`" + ` means at least once.
+Logic is two-valued: ` + "`not`" + ` is true wherever the inner condition is not, NULL included. ` + "`ne` and `none_of`" + ` are the negations of
+` + "`eq` and `one_of`" + `, so a NULL fulfils them; it fulfils no other comparison but ` + "`is_null: true`" + `. ` + "`older_than`" + ` is ` + "`<`" + `, ` + "`within`" + ` is
+` + "`>=`, `within_next`" + ` holds both its ends; a NULL time makes all three false. A bare ` + "`did`" + ` means at least once.
 `

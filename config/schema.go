@@ -106,6 +106,12 @@ func (s *schemas) object(t reflect.Type, partial bool) schema {
 	var required []string
 	for _, k := range kind.keys {
 		property := s.property(k)
+		if k.name == "name" && namesRelations(t) {
+			for word, of := range nameSchema() {
+				property[word] = of
+			}
+			delete(property, "type")
+		}
 		for _, name := range append([]string{k.name}, k.aliases...) {
 			properties[name] = property
 		}
@@ -115,7 +121,44 @@ func (s *schemas) object(t reflect.Type, partial bool) schema {
 	}
 	out := closed(properties, required...)
 	out["additionalProperties"] = kind.rest >= 0 && t != reflect.TypeFor[Warehouse]()
+	if !partial {
+		alternatives(t, out)
+	}
 	return out
+}
+
+// alternatives adds what must stand in a thing exactly once.
+func alternatives(t reflect.Type, out schema) {
+	one := func(keys ...string) schema {
+		var of []schema
+		for _, k := range keys {
+			of = append(of, schema{"required": []string{k}})
+		}
+		return schema{"oneOf": of}
+	}
+	switch t {
+	case reflect.TypeFor[Sync]():
+		out["allOf"] = []schema{one("model", "segment", "entity")}
+	case reflect.TypeFor[Segment]():
+		out["allOf"] = []schema{one("where", "sql")}
+	case reflect.TypeFor[Trait]():
+		out["allOf"] = []schema{one("name", "names"), one("pick", "value", "sql")}
+	}
+}
+
+// nameSchema is the text of a name that becomes part of a relation's or a column's.
+func nameSchema() schema {
+	return anyOf(schema{"type": "string", "pattern": identifier.String()}, reference())
+}
+
+// namesRelations tells whether the names of a type are identifiers; a source's tables bear the warehouse's own.
+func namesRelations(t reflect.Type) bool {
+	switch t {
+	case reflect.TypeFor[Source](), reflect.TypeFor[Model](), reflect.TypeFor[Entity](), reflect.TypeFor[Segment](),
+		reflect.TypeFor[Destination](), reflect.TypeFor[Sync](), reflect.TypeFor[Identifier](), reflect.TypeFor[Trait](), reflect.TypeFor[Input]():
+		return true
+	}
+	return false
 }
 
 func (s *schemas) property(k key) schema {
