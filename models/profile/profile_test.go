@@ -145,6 +145,8 @@ func TestTraits(t *testing.T) {
 		{"sum", config.Trait{From: config.Strings{"orders"}, Value: "sum(amount)"}, "35.5 14 NULL"},
 		{"sum where, default", config.Trait{From: config.Strings{"orders"}, Value: "sum(amount)", Where: "status = 'completed'", Default: 0}, "30.5 0 0"},
 		{"count of nothing is 0", config.Trait{From: config.Strings{"orders"}, Value: "count(*)", Within: day(2)}, "2 0 0"},
+		{"comments", config.Trait{From: config.Strings{"orders"}, Value: "sum(amount) -- all", Where: "amount > 6 -- or so"}, "30.5 14 NULL"},
+		{"scalar with a comment", config.Trait{SQL: "length(email) -- of it"}, "8 7 7"},
 		{"expression of aggregates", config.Trait{From: config.Strings{"orders"}, Value: "sum(amount) / count(*)"}, "11.833333333333334 7 NULL"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

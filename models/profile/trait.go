@@ -59,8 +59,9 @@ func (b *builder) plan(ctx context.Context) ([]*trait, error) {
 			}
 			seen[strings.ToLower(name)] = true
 		}
+		c, err := b.rendered(c)
+		problems.Add(err)
 		t := &trait{Trait: c}
-		var err error
 		switch {
 		case c.SQL != "":
 			t.scalar, err = b.render(c.SQL, c.Node.At("sql"))
@@ -76,6 +77,18 @@ func (b *builder) plan(ctx context.Context) ([]*trait, error) {
 	}
 	problems.Add(b.order(traits))
 	return traits, problems.Err()
+}
+
+// rendered is a trait without Jinja in its default.
+func (b *builder) rendered(c *config.Trait) (*config.Trait, error) {
+	text, ok := c.Default.(string)
+	if !ok || !strings.Contains(text, "{") || b.spec.Render == nil {
+		return c, nil
+	}
+	value, err := b.spec.Render(text, c.Node.TextAt("default"))
+	out := *c
+	out.Default = value
+	return &out, err
 }
 
 // input finds an input of the entity by name and describes it.
@@ -145,7 +158,7 @@ func (b *builder) condition(t *trait, in *input) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		all = append(all, "("+where+"\n)") // the line's end ends a comment
+		all = append(all, "("+where+")")
 	}
 	for _, age := range []struct {
 		key string
@@ -260,6 +273,9 @@ func (b *builder) blame(ctx context.Context, traits []*trait, err error) error {
 
 func (b *builder) render(sql string, pos diag.Pos) (string, error) {
 	sql = strings.TrimRight(strings.TrimSpace(sql), ";")
+	if strings.Contains(sql, "--") {
+		sql += "\n" // ends a comment at its end
+	}
 	if b.spec.Render == nil {
 		return sql, nil
 	}
