@@ -71,6 +71,13 @@ func Paid(ctx context.Context) context.Context {
 
 type paidKey struct{}
 
+// Counted marks a context: each request made with it, retries included, adds one to n.
+func Counted(ctx context.Context, n *atomic.Int64) context.Context {
+	return context.WithValue(ctx, countKey{}, n)
+}
+
+type countKey struct{}
+
 // attempts has each attempt wait its turn, and gives it its own time-out, which lasts until the answer's body is closed.
 type attempts struct {
 	next    http.RoundTripper
@@ -100,6 +107,9 @@ func (t attempts) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := t.wait(req.Context()); err != nil {
 		a.phase.Store(connecting)
 		return nil, err
+	}
+	if n, ok := req.Context().Value(countKey{}).(*atomic.Int64); ok {
+		n.Add(1)
 	}
 	ctx, cancel := context.WithTimeout(req.Context(), a.timeout)
 	resp, err := t.next.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, a.trace())))

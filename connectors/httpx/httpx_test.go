@@ -263,7 +263,11 @@ func TestGate(t *testing.T) {
 			last.Store(header("x-limit"))
 		},
 	})
-	_, _ = c.Read(t.Context(), httpx.Request{URL: s.URL})
+	var counted atomic.Int64
+	_, _ = c.Read(httpx.Counted(t.Context(), &counted), httpx.Request{URL: s.URL})
+	if counted.Load() != 3 {
+		t.Errorf("%d requests were counted, want 3", counted.Load())
+	}
 	if asked.Load() != 3 || tooMany.Load() != 3 || last.Load() != "100" {
 		t.Errorf("asked %d times, told of %d refusals and %v", asked.Load(), tooMany.Load(), last.Load())
 	}

@@ -3,8 +3,10 @@ package deliver
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 
 	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/connectors/httpx"
 )
 
 // peek takes out of a batch's changes the fields that are written only where the destination has nothing and where it has
@@ -25,10 +27,11 @@ func (d *delivery) peek(ctx context.Context, b *batch, all []int, outcomes []Row
 	}
 	lctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.Timeout)
 	defer cancel()
-	filled, err := reader.Filled(lctx, d.request(b, ask, 1), d.IfEmpty)
-	d.requests.Add(1)
+	var requests atomic.Int64
+	filled, err := reader.Filled(httpx.Counted(lctx, &requests), d.request(b, ask, 1), d.IfEmpty)
+	d.requests.Add(max(requests.Load(), 1))
 	if err != nil || len(filled) != len(ask) {
-		d.lookupFailed(err)
+		d.lookupFailed(spokenOf(err, b))
 		for _, i := range ask {
 			d.giveUp(b, part{rows: []int{i}}, outcomes, "lookup_failed", "")
 		}

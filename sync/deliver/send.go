@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/dray-dev/dray/connectors/destination"
@@ -57,8 +58,9 @@ func (d *delivery) resolve(ctx context.Context, b *batch, all []int, outcomes []
 	if r, ok := d.Destination.(destination.Resolver); ok && len(without) > 0 {
 		lctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.Timeout)
 		defer cancel()
-		ids, err := r.Resolve(lctx, d.request(b, without, 1))
-		d.requests.Add(1)
+		var requests atomic.Int64
+		ids, err := r.Resolve(httpx.Counted(lctx, &requests), d.request(b, without, 1))
+		d.requests.Add(max(requests.Load(), 1))
 		if err != nil || len(ids) != len(without) {
 			d.lookupFailed(spokenOf(err, b))
 			for _, i := range without {
@@ -155,9 +157,10 @@ func (d *delivery) try(ctx context.Context, b *batch, p part, outcomes []Row) []
 	began := d.Now()
 	// An interrupted run drains what is in flight: a request ends by its own time-out only.
 	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.Timeout)
-	got, err := d.Destination.Write(httpx.Paid(rctx), d.request(b, p.rows, p.attempt))
+	var requests atomic.Int64
+	got, err := d.Destination.Write(httpx.Paid(httpx.Counted(rctx, &requests)), d.request(b, p.rows, p.attempt))
 	cancel()
-	d.requests.Add(1)
+	d.requests.Add(max(requests.Load(), 1)) // a destination without HTTP counts its writes
 	if err == nil && len(got) != len(p.rows) {
 		err = &destination.Error{Class: destination.Unknown, Code: "bad_outcomes", Message: "the connector did not answer for every row"}
 	}

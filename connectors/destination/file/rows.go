@@ -28,7 +28,7 @@ func newRowWriter(format string, w io.Writer, s *destination.Schema) (rowWriter,
 	default:
 		encoder, err := encode.New(s)
 		if err != nil {
-			return nil, &destination.Error{Class: destination.Stop, Code: "field_conflict", Message: err.Error(), Err: err}
+			return nil, &destination.Error{Class: destination.Stop, Code: "field_conflict", Message: err.Error(), Hint: "give one of the fields another name", Err: err}
 		}
 		return &lines{w: w, append: encoder.Change, end: "\n"}, nil
 	}

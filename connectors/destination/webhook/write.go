@@ -80,7 +80,7 @@ func (w *webhook) encoderFor(s *destination.Schema) (*encode.Encoder, error) {
 	}
 	e, err := encode.New(s)
 	if err != nil {
-		return nil, &destination.Error{Class: destination.Stop, Code: "field_conflict", Message: err.Error(), Err: err}
+		return nil, &destination.Error{Class: destination.Stop, Code: "field_conflict", Message: err.Error(), Hint: "give one of the fields another name", Err: err}
 	}
 	w.encoder.Store(&schemaEncoder{s, e})
 	return e, nil
