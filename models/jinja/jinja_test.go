@@ -91,6 +91,8 @@ func TestErrors(t *testing.T) {
 	for name, c := range map[string]struct{ in, want string }{
 		"unknown name":      {"select 1\n, {{ targett.name }}", `models/m.sql:2:6: there is no name "targett" (did you mean target?)`},
 		"a variable's name": {"{{ vip_threshold }}", `models/m.sql:1:4: there is no name "vip_threshold" (a variable is written {{ var('vip_threshold') }})`},
+		"not called":        {"a\n{% if is_incremental %}b{% endif %}{{ ref }}", `models/m.sql:2:7: is_incremental is a function and is not called (write is_incremental())`},
+		"not called either": {"{{ ref }}", `models/m.sql:1:4: ref is a function and is not called (write ref(…))`},
 		"unknown function":  {"{{ reff('a') }}", `models/m.sql:1:4: there is no function or macro "reff" (did you mean ref?)`},
 		"unknown macro":     {"{{ cent('a') }}", `models/m.sql:1:4: there is no function or macro "cent" (did you mean cents?)`},
 		"env_var":           {"select '{{ env_var('X') }}'", "models/m.sql:1:12: env_var is refused in SQL: its value would end in views and logs (use {{ var('name') }} and set it under vars: with ${NAME})"},

@@ -23,6 +23,9 @@ func globalNames() []string {
 	}
 }
 
+// valueNames are the names that are no functions, or need not be called.
+func valueNames() []string { return []string{"target", "this", "now"} }
+
 func statementNames() []string {
 	return []string{"if", "for", "set", "macro", "raw", "with", "do", "filter", "break", "continue"}
 }
@@ -259,6 +262,14 @@ func (s *scan) checkName(i, depth int, macros map[string]bool) error {
 	case slices.Contains(keywords(), name), s.locals[name], macros[name]:
 		return nil
 	case slices.Contains(globalNames(), name):
+		if !slices.Contains(valueNames(), name) && s.typeAt(i+1) != tokens.LeftParenthesis {
+			arguments := "…"
+			if name == "is_incremental" {
+				arguments = ""
+			}
+			// {% if is_incremental %} would never be true, and {{ ref }} print nonsense.
+			return diag.At(pos, "jinja.not_called", "%s is a function and is not called", name).WithHint("write %s(%s)", name, arguments)
+		}
 		return nil
 	}
 	return s.unknown(name, pos, s.typeAt(i+1) == tokens.LeftParenthesis, macros)
