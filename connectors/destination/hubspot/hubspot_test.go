@@ -254,7 +254,7 @@ func TestRefusals(t *testing.T) {
 		{423, nil, ``, destination.Retry, "http_423", 0},
 		{477, map[string]string{"Retry-After": "60"}, ``, destination.Retry, "http_477", time.Minute},
 		{429, map[string]string{"X-HubSpot-RateLimit-Interval-Milliseconds": "10000"}, `{"policyName":"TEN_SECONDLY_ROLLING","category":"RATE_LIMITS","message":"m"}`, destination.Retry, "RATE_LIMITS", 10 * time.Second},
-		{429, map[string]string{"X-HubSpot-RateLimit-Interval-Milliseconds": "10000"}, `{"policyName":"DAILY","category":"RATE_LIMITS","message":"m"}`, destination.Retry, "RATE_LIMITS", 0},
+		{429, map[string]string{"X-HubSpot-RateLimit-Interval-Milliseconds": "10000"}, `{"policyName":"DAILY","category":"RATE_LIMITS","message":"m"}`, destination.Stop, "RATE_LIMITS", 0},
 		{500, nil, `oops`, destination.Unknown, "http_500", 0},
 	}
 	for _, test := range tests {

@@ -170,6 +170,7 @@ func failure(err error) *destination.Error {
 // limited fills in when to come again: HubSpot tells the window of its short limit in a header.
 func limited(e *destination.Error, policy string, h http.Header) {
 	if policy == "DAILY" {
+		e.Class = destination.Stop // trying again within the run only adds to the errors that HubSpot counts
 		e.Hint = "the account's daily limit of API calls is used up; it starts anew at midnight in the account's time zone"
 		return
 	}
