@@ -319,6 +319,8 @@ type Error struct {
 	Message    string
 	Hint       string
 	RetryAfter time.Duration // 0 = the vendor did not say
+	// Mapping: a Stop that is the project's fault and not the vendor's: a field that does not exist there.
+	Mapping bool
 	// Settles: the request may still be applied later (time-out, connection lost, 502, 504), as against an answered 500.
 	Settles bool
 	Err     error

@@ -427,6 +427,9 @@ func comeLater(name string, last *destination.Error) error {
 
 // refused is the error of a destination that refuses everything.
 func refused(name string, last *destination.Error) error {
+	if last.Mapping {
+		return diag.Errorf(diag.Invalid, "sync.unknown_field", "%s: %s", name, last.Message).WithHint("%s", last.Hint)
+	}
 	e := diag.Errorf(diag.Failed, "destination.refused", "%s refuses everything: %s", name, last.Error())
 	if last.Hint != "" {
 		return e.WithHint("%s", last.Hint)

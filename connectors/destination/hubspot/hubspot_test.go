@@ -247,6 +247,10 @@ func TestRefusals(t *testing.T) {
 		after  time.Duration
 	}{
 		{400, nil, `{"category":"VALIDATION_ERROR","message":"m"}`, destination.Split, "VALIDATION_ERROR", 0},
+		{
+			400, nil, `{"category":"VALIDATION_ERROR","message":"Property values were not valid: [{\"isValid\":false,\"message\":\"Property \\\"nosuch\\\" does not exist\",\"error\":\"PROPERTY_DOESNT_EXIST\",\"name\":\"nosuch\"}]"}`,
+			destination.Stop, "PROPERTY_DOESNT_EXIST", 0,
+		},
 		{401, nil, `{"category":"INVALID_AUTHENTICATION","message":"m"}`, destination.Stop, "INVALID_AUTHENTICATION", 0},
 		{403, nil, `{"category":"MISSING_SCOPES","message":"m"}`, destination.Stop, "MISSING_SCOPES", 0},
 		{404, nil, ``, destination.Split, "OBJECT_NOT_FOUND", 0},

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dray-dev/dray/connectors/destination"
@@ -157,6 +159,8 @@ func failure(err error) *destination.Error {
 		}
 	}
 	switch {
+	case h.Status == http.StatusBadRequest && strings.Contains(said.Message, noProperty):
+		unknownProperty(e, said.Message)
 	case h.Status == http.StatusTooManyRequests:
 		limited(e, said.Policy, h.Header)
 	case h.Status == http.StatusLocked, e.Class == destination.Split && h.RetryAfter > 0:
@@ -165,6 +169,21 @@ func failure(err error) *destination.Error {
 		e.Code = notFoundCategory
 	}
 	return e
+}
+
+// noProperty stands in the message of a batch that names a property which the account does not have, next to the property's name
+// (github.com/segmentio/action-destinations, hubspot/errors.ts).
+const noProperty = "PROPERTY_DOESNT_EXIST"
+
+var propertyName = regexp.MustCompile(`"error":\s*"` + noProperty + `"[^{}]*?"name":\s*"([A-Za-z0-9_]+)"`)
+
+// unknownProperty: all rows of the sync name the same properties, so that splitting would only refuse them one by one.
+func unknownProperty(e *destination.Error, said string) {
+	e.Class, e.Mapping, e.Code, e.Message = destination.Stop, true, noProperty, "a mapped property does not exist in the account"
+	if m := propertyName.FindStringSubmatch(said); m != nil {
+		e.Message = "the account has no contact property " + m[1]
+	}
+	e.Hint = "create it in HubSpot, or correct fields: in the sync; dray check lists all that are missing"
 }
 
 // limited fills in when to come again: HubSpot tells the window of its short limit in a header.
