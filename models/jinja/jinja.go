@@ -284,7 +284,7 @@ func newlines(s string) string {
 // list is a variable's list: it prints as SQL and YAML both write one, quotes in its texts doubled.
 type list []any
 
-// String is ['a', 'b''c', 1].
+// String is ['a', 'b”c', 1].
 func (l list) String() string {
 	items := make([]string, len(l))
 	for i, v := range l {

@@ -7,32 +7,59 @@ import (
 	"github.com/nyaruka/phonenumbers"
 )
 
+// trimmed is a value as text without white space around it: trim alone takes off blanks only.
+func trimmed(expr string) string {
+	return "trim(CAST(" + expr + " AS VARCHAR), ' ' || chr(9) || chr(10) || chr(13) || chr(160))"
+}
+
 // NormalizeEmail lowers and trims; NULL for what is no address.
 func (Dialect) NormalizeEmail(expr string) string {
-	v := "lower(trim(CAST(" + expr + " AS VARCHAR)))"
+	v := "lower(" + trimmed(expr) + ")"
 	return "CASE WHEN regexp_full_match(" + v + `, '[^@\s]+@[^@\s]+\.[^@\s.]+') THEN ` + v + " END"
 }
 
-// NormalizePhone gives E.164: digits with the country's code, the trunk prefix taken off.
+// NormalizePhone gives E.164: digits with the country's code, the trunk prefix and an extension taken off. A number with + or 00 before
+// it is of whatever country it names; of the others, NULL for one that is too long or too short for the country.
 func (Dialect) NormalizePhone(expr, country string) string {
 	country = strings.ToUpper(country)
 	code := phonenumbers.GetCountryCodeForRegion(country)
 	trunk := phonenumbers.GetNddPrefixForRegion(country, true)
-	raw := "trim(CAST(" + expr + " AS VARCHAR))"
+	national := nationalNumber(code)
+	raw := "regexp_replace(lower(" + trimmed(expr) + `), '(;|#|ext|x).*$|\(0\)', '', 'g')`
 	digits := "regexp_replace(" + raw + ", '[^0-9]', '', 'g')"
-	national := digits
-	if trunk != "" {
-		national = "regexp_replace(" + digits + ", '^" + trunk + "', '')"
+	abroad := "00"
+	if code == 1 {
+		abroad = "011"
 	}
-	e164 := fmt.Sprintf(`CASE WHEN %[1]s LIKE '+%%' THEN '+' || %[2]s
-	WHEN %[2]s LIKE '00%%' THEN '+' || substr(%[2]s, 3)
-	ELSE '+%[3]d' || %[4]s END`, raw, digits, code, national)
+	e164 := fmt.Sprintf(`CASE WHEN regexp_matches(%[1]s, '^[^0-9]*\+') THEN '+' || %[2]s
+	WHEN %[2]s LIKE '%[3]s%%' THEN '+' || substr(%[2]s, %[4]d)
+	WHEN regexp_full_match(%[2]s, '%[5]s%[6]s') THEN '+%[7]d' || substr(%[2]s, %[8]d)
+	WHEN regexp_full_match(%[2]s, '%[6]s') THEN '+%[7]d' || %[2]s
+	WHEN regexp_full_match(%[2]s, '%[7]d%[6]s') THEN '+' || %[2]s END`,
+		raw, digits, abroad, len(abroad)+1, trunk, national, code, len(trunk)+1)
 	return "CASE WHEN regexp_full_match(" + e164 + `, '\+[1-9][0-9]{6,14}') THEN ` + e164 + " END"
+}
+
+// nationalNumber is a regular expression for as many digits as numbers of a country have after its code and without a trunk prefix.
+func nationalNumber(code int) string {
+	var lengths []string
+	number := uint64(2)
+	for n := 1; n <= 15; n++ {
+		country, national := int32(code), number
+		number *= 10
+		if phonenumbers.IsPossibleNumberWithReason(&phonenumbers.PhoneNumber{CountryCode: &country, NationalNumber: &national}) == phonenumbers.IS_POSSIBLE {
+			lengths = append(lengths, fmt.Sprintf("[0-9]{%d}", n))
+		}
+	}
+	if len(lengths) == 0 { // not in the library: any that E.164 has room for
+		return "[0-9]{4,14}"
+	}
+	return "(?:" + strings.Join(lengths, "|") + ")"
 }
 
 // NormalizeName folds case, accents and the Nordic letters, and spaces.
 func (Dialect) NormalizeName(expr string) string {
-	v := "lower(trim(CAST(" + expr + " AS VARCHAR)))"
+	v := "lower(nfc_normalize(" + trimmed(expr) + "))" // å may be written as a and a ring
 	for _, r := range [][2]string{{"æ", "ae"}, {"ø", "oe"}, {"å", "aa"}, {"ß", "ss"}, {"œ", "oe"}, {"þ", "th"}, {"ð", "d"}} {
 		v = "replace(" + v + ", '" + r[0] + "', '" + r[1] + "')"
 	}
@@ -42,12 +69,13 @@ func (Dialect) NormalizeName(expr string) string {
 
 // NormalizeDate reads the usual forms; NULL for what is no date.
 func (Dialect) NormalizeDate(expr string) string {
-	v := "trim(CAST(" + expr + " AS VARCHAR))"
+	v := trimmed(expr)
+	v = "CASE WHEN " + v + " ~ '[0-9].*' THEN " + v + " END" // epoch and infinity are dates to DuckDB
 	return "CAST(coalesce(TRY_CAST(" + v + " AS DATE), CAST(try_strptime(" + v +
 		", ['%Y%m%d', '%d.%m.%Y', '%d/%m/%Y', '%d-%m-%Y', '%Y/%m/%d']) AS DATE)) AS VARCHAR)"
 }
 
 // NormalizeText trims and lowers.
 func (Dialect) NormalizeText(expr string) string {
-	return "nullif(lower(trim(CAST(" + expr + " AS VARCHAR))), '')"
+	return "nullif(lower(" + trimmed(expr) + "), '')"
 }
