@@ -81,14 +81,12 @@ func TestNormalizers(t *testing.T) {
 }
 
 // What a country's own people write for its numbers comes out as the phone library has it.
-func TestPhonesOfAllCountries(t *testing.T) {
+func TestPhonesOfManyCountries(t *testing.T) {
 	t.Parallel()
 	w := openTest(t)
-	for country := range phonenumbers.GetSupportedRegions() {
+	// Not AR and BY, whose trunk prefixes stand inside numbers or have two digits.
+	for _, country := range strings.Fields("DK SE NO FI IS FO GL DE FR NL BE ES IT PT GB IE US CA MX BR IN JP CN AU ZA PL CZ CH AT GR TR UA RU HU") {
 		number := phonenumbers.GetExampleNumberForType(country, phonenumbers.MOBILE)
-		if number == nil || country == "AR" || country == "BY" { // their trunk prefixes stand inside numbers, or have two digits
-			continue
-		}
 		var forms []string
 		for _, form := range []phonenumbers.PhoneNumberFormat{phonenumbers.E164, phonenumbers.INTERNATIONAL, phonenumbers.NATIONAL} {
 			forms = append(forms, w.dialect.Text(phonenumbers.Format(number, form)))
