@@ -244,8 +244,10 @@ func revoked(r *rig) {
 			changes[i].RemoteID = fmt.Sprint(i + 1)
 		}
 	}
-	b := &destination.Batch{Run: destination.Run{ID: "run-9999", Sync: "conformance_sync", Object: r.sample.Object, Mode: r.mode}, Object: r.sample.Object,
-		Options: r.options(), Container: r.container, Schema: r.schema, Changes: changes, Attempt: 1}
+	b := &destination.Batch{
+		Run: destination.Run{ID: "run-9999", Sync: "conformance_sync", Object: r.sample.Object, Mode: r.mode}, Object: r.sample.Object,
+		Options: r.options(), Container: r.container, Schema: r.schema, Changes: changes, Attempt: 1,
+	}
 	_, err := r.dest.Write(r.Context(), b)
 	failed := destination.FromHTTP(err)
 	if err == nil || failed.Class != destination.Stop || failed.Hint == "" || strings.Contains(failed.Error()+failed.Hint, "sandbox-token") {

@@ -306,9 +306,12 @@ func TestParquetDecimals(t *testing.T) {
 		Schema: &destination.Schema{
 			Key: []destination.Column{{Name: "id", Kind: warehouse.Int, Type: "BIGINT"}},
 			Fields: []destination.Column{
-				{Name: "money", Kind: warehouse.Decimal, Type: "DECIMAL(10,2)"}, {Name: "wide", Kind: warehouse.Decimal, Type: "DECIMAL(38,3)"},
-				{Name: "unsigned", Kind: warehouse.Decimal, Type: "UBIGINT"}, {Name: "huge", Kind: warehouse.Decimal, Type: "HUGEINT"},
-				{Name: "f", Kind: warehouse.Float, Type: "DOUBLE"}, {Name: "day", Kind: warehouse.Date, Type: "DATE"},
+				{Name: "money", Kind: warehouse.Decimal, Type: "DECIMAL(10,2)"},
+				{Name: "wide", Kind: warehouse.Decimal, Type: "DECIMAL(38,3)"},
+				{Name: "unsigned", Kind: warehouse.Decimal, Type: "UBIGINT"},
+				{Name: "huge", Kind: warehouse.Decimal, Type: "HUGEINT"},
+				{Name: "f", Kind: warehouse.Float, Type: "DOUBLE"},
+				{Name: "day", Kind: warehouse.Date, Type: "DATE"},
 			},
 		},
 		Changes: []destination.Change{
