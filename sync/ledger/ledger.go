@@ -58,7 +58,11 @@ type Standing struct {
 	DestKey    plan.Column   `json:"dest_key"`
 	Keys       []plan.Column `json:"keys,omitempty"`
 	Fields     []plan.Column `json:"fields,omitempty"`
+	EventID    []string      `json:"event_id,omitempty"` // insert mode: the columns that DestKey is made of
 }
+
+// KeepsEvents tells whether the snapshot remembers inserted events, not records.
+func (m Meta) KeepsEvents() bool { return len(m.Standing.EventID) > 0 }
 
 // Ensure makes the schema and the tables that all syncs share. Cheap when they are there: one statement.
 func (l *Ledger) Ensure(ctx context.Context) error {

@@ -16,7 +16,7 @@ type RunRow struct {
 	FinishedAt          time.Time // zero = it has not ended
 	Snapshot            *int64    // rows of the snapshot when the run began; nil = it did not come so far
 	Removed             int64     // removed or forgotten, for the guard's window
-	Report              string    // JSON of report.Run
+	Report              string    // JSON: of report.Run at the end; where a backfill begins, of its flags
 }
 
 // RunSQL writes it; part of a transaction.
@@ -27,10 +27,64 @@ func (l *Ledger) RunSQL(r RunRow) string {
 		snapshot = fmt.Sprint(*r.Snapshot)
 	}
 	if !r.FinishedAt.IsZero() {
-		finished, removed, report = d.Time(r.FinishedAt), fmt.Sprint(r.Removed), d.Text(r.Report)
+		finished, removed = d.Time(r.FinishedAt), fmt.Sprint(r.Removed)
+	}
+	if r.Report != "" {
+		report = d.Text(r.Report)
 	}
 	return fmt.Sprintf("INSERT INTO %s (run_id, sync, status, started_at, finished_at, snapshot_rows, removed, report) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
 		d.Table(l.Names.Runs()), d.Text(r.RunID), d.Text(r.Sync), d.Text(r.Status), d.Time(r.StartedAt), finished, snapshot, removed, report)
+}
+
+// RunBegan is what the line says that a run wrote when it began to deliver; "" where there is none.
+func (l *Ledger) RunBegan(ctx context.Context, sync, runID string) (string, error) {
+	d := l.W.Dialect()
+	return l.text(ctx, "SELECT report FROM "+d.Table(l.Names.Runs())+" WHERE sync = "+d.Text(sync)+" AND run_id = "+d.Text(runID)+" AND finished_at IS NULL")
+}
+
+// LastReport is the report of a sync's run that ended last; "" where there is none.
+func (l *Ledger) LastReport(ctx context.Context, sync string) (string, error) {
+	d := l.W.Dialect()
+	return l.text(ctx, "SELECT report FROM "+d.Table(l.Names.Runs())+" WHERE sync = "+d.Text(sync)+" AND report IS NOT NULL AND snapshot_rows IS NOT NULL AND finished_at IS NOT NULL ORDER BY started_at DESC LIMIT 1")
+}
+
+func (l *Ledger) text(ctx context.Context, query string) (string, error) {
+	there, err := l.W.Exists(ctx, l.Names.Runs())
+	if err != nil || !there {
+		return "", err
+	}
+	v, err := l.first(ctx, query)
+	s, _ := v.(string)
+	return s, err
+}
+
+// first is the first value of a query; nil where it has none.
+func (l *Ledger) first(ctx context.Context, query string) (any, error) {
+	rows, err := l.W.Query(ctx, query)
+	if err != nil {
+		return nil, fmt.Errorf("reading the runs: %w", err)
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		return nil, rows.Err()
+	}
+	v, err := rows.Values()
+	if err != nil || len(v) == 0 {
+		return nil, err
+	}
+	return v[0], nil
+}
+
+// Delivered counts the rows that runs delivered.
+func (l *Ledger) Delivered(ctx context.Context, runs []string) (int64, error) {
+	d := l.W.Dialect()
+	list := make([]string, len(runs))
+	for i, id := range runs {
+		list[i] = d.Text(id)
+	}
+	v, err := l.first(ctx, "SELECT count(*) FROM "+d.Table(l.Names.Deliveries())+" WHERE run_id IN ("+strings.Join(list, ", ")+") AND outcome IN ('delivered', 'accepted')")
+	n, _ := v.(int64)
+	return n, err
 }
 
 // RecoveredSQL writes the end of a run that was killed, after its outcomes were committed: what it removed, or may have, counts in

@@ -48,7 +48,7 @@ type Options struct {
 type Backfill struct {
 	Where   string   // SQL over the sync's rows; "" = all
 	Limit   int64    // 0 = none
-	Except  string   // a run whose delivered rows are left out: --resume
+	Except  []string // runs whose delivered rows are left out: --resume
 	Resend  bool     // insert mode: also what was sent
 	Removes bool     // --full in mirror mode: also what left
 	Fields  []string // --fields: of rows that are known, these alone; nil = all

@@ -237,9 +237,13 @@ func (l *Layout) picked(b *Backfill) string {
 	if b.Where != "" {
 		where = "coalesce((" + b.Where + "), false)"
 	}
-	if b.Except != "" {
-		where += fmt.Sprintf(" AND %s NOT IN (SELECT key_hash FROM %s WHERE run_id = %s AND outcome IN ('delivered', 'accepted'))",
-			d.HashText(l.keyHash(l.DestKey.Expr)), d.Table(l.Names.Deliveries()), d.Text(b.Except))
+	if len(b.Except) > 0 {
+		runs := make([]string, len(b.Except))
+		for i, id := range b.Except {
+			runs[i] = d.Text(id)
+		}
+		where += fmt.Sprintf(" AND %s NOT IN (SELECT key_hash FROM %s WHERE run_id IN (%s) AND outcome IN ('delivered', 'accepted'))",
+			d.HashText(l.keyHash(l.DestKey.Expr)), d.Table(l.Names.Deliveries()), strings.Join(runs, ", "))
 	}
 	if b.Limit > 0 {
 		where += fmt.Sprintf(" AND row_number() OVER (PARTITION BY %s ORDER BY %s) <= %d", where, l.DestKey.Expr, b.Limit)

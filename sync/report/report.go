@@ -61,6 +61,9 @@ type Run struct {
 	StartedAt  time.Time `json:"started_at"`
 	FinishedAt time.Time `json:"finished_at"`
 
+	// Refused are rejected rows that were not sent, by reason: null_key, duplicate_key. They are part of Rejected.
+	Refused map[string]int64 `json:"refused,omitempty"`
+
 	// Error is why the run did not finish or was stopped; Reasons are the guard's or the binding's words.
 	Error   *Problem `json:"error,omitempty"`
 	Reasons []string `json:"reasons,omitempty"`

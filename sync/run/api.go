@@ -55,6 +55,7 @@ type Backfill struct {
 	DryRun bool
 	Resend bool
 	Resume string
+	Runs   []string // those that Resume goes on from, found by Session.Backfill
 }
 
 // RunOptions are those of `dray run`.

@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"strings"
 	"time"
@@ -24,6 +25,9 @@ func (s *Session) Backfill(ctx context.Context, name string, b Backfill, o RunOp
 		return report.Run{}, err
 	}
 	c := s.Graph.Nodes[syncID(name)].Sync
+	if b, err = s.resumed(ctx, name, b); err != nil {
+		return report.Run{}, err
+	}
 	if err := b.check(c); err != nil {
 		return report.Run{}, err
 	}
@@ -50,7 +54,42 @@ func (s *Session) Backfill(ctx context.Context, name string, b Backfill, o RunOp
 	if err != nil {
 		return report.Run{}, err
 	}
-	return s.sync(ctx, sync, o, pb)
+	r := s.begin(sync, o)
+	r.backfill, r.asked = pb, &b
+	err = r.path(ctx)
+	return r.finish(ctx, err)
+}
+
+// resumed completes a backfill that goes on where another stopped: what that one meant is written in the warehouse, beside the
+// beginning of its run.
+func (s *Session) resumed(ctx context.Context, name string, b Backfill) (Backfill, error) {
+	if b.Resume == "" {
+		return b, nil
+	}
+	text, err := s.ledger.RunBegan(ctx, name, b.Resume)
+	if err != nil {
+		return b, err
+	}
+	var first Backfill
+	if text == "" || json.Unmarshal([]byte(text), &first) != nil {
+		return b, diag.Errorf(diag.Invalid, "backfill.resume", "%s has no backfill %q that began to send", name, b.Resume).
+			WithHint("dray runs %s lists them; one that sent nothing is run again with its own flags", name)
+	}
+	b.Runs = append(first.Runs, b.Resume)
+	if b.Full || b.Where != "" || b.Keys != "" || b.Since != "" || b.Limit != 0 || len(b.Fields) > 0 {
+		return b, nil // asked for anew
+	}
+	done, err := s.ledger.Delivered(ctx, b.Runs)
+	if err != nil {
+		return b, err
+	}
+	first.Resume, first.DryRun, first.Runs = b.Resume, b.DryRun, b.Runs
+	if first.Limit > 0 {
+		if first.Limit -= done; first.Limit <= 0 {
+			return b, diag.Errorf(diag.Invalid, "backfill.resume", "the backfill %s has sent all it was asked to", b.Resume)
+		}
+	}
+	return first, nil
 }
 
 func (b Backfill) check(c *config.Sync) error {
@@ -80,7 +119,7 @@ func (b Backfill) check(c *config.Sync) error {
 // backfillPlan turns the flags into a condition over the sync's rows. What it loads for that stands in schema until done is called.
 func (s *Session) backfillPlan(ctx context.Context, c *compile.Sync, b Backfill, schema string) (out *plan.Backfill, done func(context.Context) error, err error) {
 	done = func(context.Context) error { return nil }
-	out = &plan.Backfill{Limit: b.Limit, Except: b.Resume, Resend: b.Resend, Removes: b.Full && c.Mode == destination.Mirror}
+	out = &plan.Backfill{Limit: b.Limit, Except: b.Runs, Resend: b.Resend, Removes: b.Full && c.Mode == destination.Mirror}
 	if len(b.Fields) > 0 {
 		out.Fields = b.Fields
 	}

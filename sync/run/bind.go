@@ -138,18 +138,22 @@ func (r *one) compare(ctx context.Context, have ledger.Meta) error {
 	add("the target", have.Target, want.Target)
 	add("the destination's type", have.DestinationType, want.DestinationType)
 	add("the account", have.AccountID, want.AccountID)
+	add("base_url", have.BaseURL, want.BaseURL)
+	elsewhere := len(differences) > 0
 	add("the object", have.Object, want.Object)
 	add("the list", have.Container, want.Container)
-	add("base_url", have.BaseURL, want.BaseURL)
-	if len(differences) > 0 {
+	if elsewhere {
 		return diag.Errorf(diag.Stopped, "binding.changed", "%s: the snapshot is about another place: %s; nothing was sent", r.sync.Name, strings.Join(differences, ", ")).
 			WithHint("if the records were carried over: dray move %s; if the rows are there already: dray adopt %[1]s; to begin anew: dray reset %[1]s", r.sync.Name)
 	}
 	if r.retiring {
+		if len(differences) > 0 {
+			return diag.Errorf(diag.Stopped, "binding.changed", "%s: the snapshot is about another place: %s; nothing was sent", r.sync.Name, strings.Join(differences, ", "))
+		}
 		r.bound.Mapping = have.Mapping
 		return nil
 	}
-	if have.Mapping == want.Mapping || have.Mapping == "" {
+	if len(differences) == 0 && (have.Mapping == want.Mapping || have.Mapping == "") {
 		return nil
 	}
 	approved, err := r.ledger.Approved(ctx, r.sync.Name)
@@ -157,10 +161,22 @@ func (r *one) compare(ctx context.Context, have ledger.Meta) error {
 		return err
 	}
 	if approved["mapping="+want.Mapping] {
+		if len(differences) > 0 || renamed(r.sync, have) {
+			return errRelocate
+		}
 		r.used = append(r.used, "mapping="+want.Mapping)
 		return nil
 	}
 	r.report.Allow = "mapping=" + want.Mapping
+	if len(differences) > 0 {
+		return diag.Errorf(diag.Stopped, "binding.changed", "%s: the snapshot is about another place: %s; nothing was sent", r.sync.Name, strings.Join(differences, ", ")).
+			WithHint("if the records were carried over: dray move %s; if the rows are there already: dray adopt %[1]s; to begin anew: dray reset %[1]s; to begin anew there%[2]s: dray run %[1]s --allow mapping=%[3]s",
+				r.sync.Name, r.leavesBehind(), want.Mapping)
+	}
+	if renamed(r.sync, have) {
+		return diag.Errorf(diag.Stopped, "binding.mapping", "%s: the key or what the mode keeps of it changed since the last run; nothing was sent", r.sync.Name).
+			WithHint("to begin anew under the new key%s: dray run %s --allow mapping=%s; if the rows are there already: dray adopt %[2]s", r.leavesBehind(), r.sync.Name, want.Mapping)
+	}
 	return diag.Errorf(diag.Stopped, "binding.mapping", "%s: key, object, options or mode changed since the last run; nothing was sent", r.sync.Name).
 		WithHint("look at dray plan %s, then once: dray run %[1]s --allow mapping=%s", r.sync.Name, want.Mapping)
 }

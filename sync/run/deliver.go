@@ -39,7 +39,7 @@ func (r *one) deliver(ctx context.Context) error {
 		defer r.deps.Progress.Done()
 	}
 	stats, err := deliver.Run(ctx, r.delivery(sink, lease))
-	r.report.Requests, r.report.Retries = stats.Requests, stats.Retries
+	r.stats = stats
 	// What was answered is written whatever ended the delivery (I1).
 	ctx = context.WithoutCancel(ctx)
 	if sink.provisional {
@@ -111,7 +111,11 @@ func (r *one) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	statements = append(statements, r.openRow())
+	row, err := r.openRow()
+	if err != nil {
+		return err
+	}
+	statements = append(statements, row)
 	if err := r.Warehouse.Atomic(ctx, statements...); err != nil {
 		return fmt.Errorf("opening the plan of %s: %w", r.sync.Name, err)
 	}
@@ -329,11 +333,19 @@ func (r *one) close(ctx context.Context, c *commit.Committer, set commit.Set, ca
 	return r.State.Committed(ctx, r.holder.RunID, nil, true)
 }
 
-// openRow is the line of a run that begins to deliver; endRow is the one of its end, with its report.
-func (r *one) openRow() string {
-	return r.ledger.RunSQL(ledger.RunRow{
+// openRow is the line of a run that begins to deliver, with what a backfill was asked for; endRow is the one of its end, with its report.
+func (r *one) openRow() (string, error) {
+	row := ledger.RunRow{
 		RunID: r.holder.RunID, Sync: r.sync.Name, Status: "running", StartedAt: r.report.StartedAt, Snapshot: &r.changes.Snapshot,
-	})
+	}
+	if r.asked != nil {
+		text, err := json.Marshal(r.asked)
+		if err != nil {
+			return "", err
+		}
+		row.Report = string(text)
+	}
+	return r.ledger.RunSQL(row), nil
 }
 
 func (r *one) endRow() (string, error) {

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -207,10 +209,40 @@ func (s *Session) Errors(ctx context.Context, name string, showValues bool) ([]E
 		g.Advice = advice(g)
 		out = append(out, g)
 	}
-	if err := rows.Err(); err != nil || !showValues {
+	if err := rows.Err(); err != nil {
 		return out, err
 	}
-	return out, s.exampleKeys(ctx, name, keys, out)
+	if showValues {
+		if err := s.exampleKeys(ctx, name, keys, out); err != nil {
+			return out, err
+		}
+	}
+	refused, err := s.refused(ctx, name)
+	return append(out, refused...), err
+}
+
+// refused are the rows that the last run could not send at all, by reason.
+func (s *Session) refused(ctx context.Context, name string) ([]ErrorGroup, error) {
+	text, err := s.ledger.LastReport(ctx, name)
+	if err != nil || text == "" {
+		return nil, err
+	}
+	var last report.Run
+	if err := json.Unmarshal([]byte(text), &last); err != nil {
+		return nil, fmt.Errorf("reading the last run of %s: %w", name, err)
+	}
+	var out []ErrorGroup
+	for _, reason := range slices.Sorted(maps.Keys(last.Refused)) {
+		g := ErrorGroup{Code: reason, Operation: "add", Reason: "rejected", Rows: last.Refused[reason], FirstAt: last.StartedAt, LastAt: last.FinishedAt}
+		switch reason {
+		case "null_key":
+			g.Message, g.Advice = "the row has no destination key", "fill the key in the source, leave such rows out with where, or say null_key: skip"
+		case "duplicate_key":
+			g.Message, g.Advice = "other rows have the same destination key", "make the key unique in the model, or say on_duplicate_key: {keep: first, order_by: …}"
+		}
+		out = append(out, g)
+	}
+	return out, nil
 }
 
 // exampleKeys finds the primary keys behind the example hashes, in the deliveries.

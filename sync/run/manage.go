@@ -183,8 +183,7 @@ func (s *Session) Reset(ctx context.Context, name string) (Change, error) {
 	if out.Rows, err = s.snapshotRows(ctx, name); err != nil {
 		return out, err
 	}
-	m.Generation++
-	m.OpenRun, m.OpenMode, m.HashVersion, m.Mapping = "", "", "", ""
+	m = resetMeta(m)
 	return out, s.forget(ctx, name, func(now time.Time) ([]string, error) { return s.ledger.WriteSQL(m, now) })
 }
 
@@ -226,8 +225,11 @@ func (s *Session) Retire(ctx context.Context, name string, remove bool) (Change,
 	if remove && m.Exists {
 		rep, err := s.removeAll(ctx, name)
 		out.Run = &rep
-		if err != nil || rep.ExitCode != 0 {
-			return out, errors.Join(err, notAll(name, rep))
+		if err == nil {
+			err = notAll(name, rep)
+		}
+		if err != nil {
+			return out, err
 		}
 	}
 	return out, s.forget(ctx, name, func(time.Time) ([]string, error) {
@@ -236,15 +238,12 @@ func (s *Session) Retire(ctx context.Context, name string, remove bool) (Change,
 	})
 }
 
+// notAll is the error of a removal that is not through. What is held stays: it is not Dray's to remove.
 func notAll(name string, r report.Run) error {
-	if r.Error != nil {
+	if r.Delivered.Remove+r.Accepted.Remove+r.Held.Remove == r.Planned.Remove {
 		return nil
 	}
-	kind := diag.Failed
-	if r.ExitCode == 4 {
-		kind = diag.Stopped
-	}
-	return diag.Errorf(kind, "retire.incomplete", "%s was not retired: %d of %d rows were removed", name, r.Delivered.Remove, r.Planned.Remove).
+	return diag.Errorf(diag.Failed, "retire.incomplete", "%s was not retired: %d of %d rows were removed", name, r.Delivered.Remove+r.Accepted.Remove, r.Planned.Remove).
 		WithHint("dray errors %s tells why; run retire again, or without --remove to leave the rest there", name)
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/dray-dev/dray/connectors/destination"
 	"github.com/dray-dev/dray/internal/diag"
 	"github.com/dray-dev/dray/models/compile"
+	"github.com/dray-dev/dray/sync/deliver"
 	"github.com/dray-dev/dray/sync/guard"
 	"github.com/dray-dev/dray/sync/ledger"
 	"github.com/dray-dev/dray/sync/plan"
@@ -37,14 +38,17 @@ type one struct {
 	remember []string // insert mode: statements that close the plan beside the others
 	verdict  guard.Verdict
 	backfill *plan.Backfill
+	asked    *Backfill // the flags of backfill
 	options  destination.Config
 	bound    ledger.Meta // what the snapshot ought to be about
 	locked   bool
 	retiring bool // the model is taken for empty: key and mode of the snapshot stand
 	closed   bool // the plan was committed and closed
 	outcomes counted
-	retries  bool     // rows were rejected before and wait
-	used     []string // approvals that this run lives by
+	stats    deliver.Stats
+	retries  bool        // rows were rejected before and wait
+	used     []string    // approvals that this run lives by
+	before   *report.Run // of the removal that came before, where the sync began anew
 }
 
 // sync takes one sync through lock → recover → bind → plan → guard → deliver → commit → report; what it reads was built before.
@@ -74,7 +78,11 @@ func (r *one) path(ctx context.Context) error {
 	if err := r.recover(ctx); err != nil { // I3
 		return err
 	}
-	if err := r.bind(ctx); err != nil { // I4: the account, list and key that the snapshot is about
+	err := r.bind(ctx) // I4: the account, list and key that the snapshot is about
+	if errors.Is(err, errRelocate) {
+		err = r.relocate(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	if err := r.plan(ctx); err != nil {
@@ -164,6 +172,9 @@ func (r *one) standing(l *plan.Layout, st plan.Standing, now time.Time) ledger.M
 	m.Generation, m.Revision = max(r.meta.Generation, r.bound.Generation), max(r.meta.Revision, r.bound.Revision)
 	m.KeySalt, m.HashVersion = l.Salt, l.HashVersion()
 	m.Standing = ledger.Standing{PrimaryKey: l.PrimaryKey, DestKey: l.DestKey, Keys: l.Keys, Fields: l.StandingColumns(st, now)}
+	if l.Sync.Mode == destination.Insert {
+		m.Standing.EventID = l.Sync.EventID
+	}
 	m.Exists = true
 	return m
 }
@@ -183,7 +194,7 @@ func (s *Session) planOptions(ctx context.Context, c *compile.Sync, m ledger.Met
 	if err != nil {
 		return o, err
 	}
-	o.Standing = standingOf(m, there && m.Exists)
+	o.Standing = standingOf(m, there && m.Exists && !begunAnew(c, m))
 	retries, err := s.rowsOf(ctx, names.Retry(c.Name))
 	if err != nil {
 		return o, err

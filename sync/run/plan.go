@@ -71,6 +71,13 @@ func (s *Session) planOne(ctx context.Context, prog *compile.Program, built buil
 	}
 	s.mapped(ctx, c, m, &v)
 	fillPlan(&p, changes, v)
+	if begunAnew(c, m) && c.Mode == destination.Mirror && !m.KeepsEvents() {
+		left, err := s.snapshotRows(ctx, name)
+		if err != nil {
+			return p, err
+		}
+		p.Remove += left
+	}
 	if p.ChangedFields, err = changes.ChangedFields(ctx, s.Warehouse); err != nil {
 		return p, fmt.Errorf("counting the changed fields of %s: %w", name, err)
 	}

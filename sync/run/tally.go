@@ -56,16 +56,42 @@ func (r *one) count(c counted) { r.outcomes = c }
 
 // tally fills the report from the plan's groups and the outcomes: what was planned to be sent and has no outcome is deferred.
 func (r *one) tally() {
+	r.tallyOwn()
+	if b := r.before; b != nil {
+		rep := &r.report
+		for _, c := range [][2]*report.Counts{
+			{&rep.Planned, &b.Planned},
+			{&rep.Delivered, &b.Delivered},
+			{&rep.Accepted, &b.Accepted},
+			{&rep.Rejected, &b.Rejected},
+			{&rep.Uncertain, &b.Uncertain},
+			{&rep.Held, &b.Held},
+			{&rep.Skipped.Counts, &b.Skipped.Counts},
+			{&rep.Deferred, &b.Deferred},
+			{&rep.Parked, &b.Parked},
+		} {
+			c[0].Remove += c[1].Remove
+		}
+		for reason, n := range b.Skipped.Reasons {
+			rep.Skipped.Reasons[reason] += n
+		}
+		rep.Requests, rep.Retries = r.stats.Requests+b.Requests, r.stats.Retries+b.Retries
+	}
+}
+
+func (r *one) tallyOwn() {
+	for _, c := range []*report.Counts{
+		&r.report.Planned, &r.report.Delivered, &r.report.Accepted, &r.report.Rejected, &r.report.Uncertain, &r.report.Parked, &r.report.Held,
+		&r.report.Skipped.Counts, &r.report.Deferred,
+	} {
+		*c = report.Counts{}
+	}
+	r.report.Skipped.Reasons, r.report.Refused, r.report.Forgotten = map[string]int64{}, nil, 0
+	r.report.Requests, r.report.Retries = r.stats.Requests, r.stats.Retries
 	if r.changes == nil {
 		return
 	}
 	rep, ch := &r.report, r.changes
-	for _, c := range []*report.Counts{
-		&rep.Planned, &rep.Delivered, &rep.Accepted, &rep.Rejected, &rep.Uncertain, &rep.Parked, &rep.Held, &rep.Skipped.Counts, &rep.Deferred,
-	} {
-		*c = report.Counts{}
-	}
-	rep.Skipped.Reasons, rep.Forgotten = map[string]int64{}, 0
 	rep.Rows, rep.Unchanged = ch.Rows, ch.Unchanged()
 	left := map[destination.Operation]int64{}
 	for _, g := range ch.Groups {
@@ -86,6 +112,10 @@ func (r *one) tally() {
 			rep.Skipped.Reasons[g.Reason] += g.Rows
 		case g.State == plan.Rejected:
 			put(&rep.Rejected, g.Operation, g.Rows)
+			if rep.Refused == nil {
+				rep.Refused = map[string]int64{}
+			}
+			rep.Refused[g.Reason] += g.Rows
 		case g.State == plan.Held:
 			put(&rep.Held, g.Operation, g.Rows)
 		case g.State == plan.Parked:
