@@ -113,7 +113,7 @@ func (a *app) change(ctx context.Context, sync string, do func(*run.Session, con
 
 func drawChange(s screen, c run.Change, done bool, about caption) {
 	if c.Run != nil {
-		drawRuns(s, []report.Run{*c.Run}, about)
+		drawRuns(s, []report.Run{*c.Run}, about, nextSteps)
 	}
 	if !done {
 		return

@@ -17,6 +17,8 @@ type chosen struct {
 	names []string
 	// one: exactly one thing was named, so that JSON is an object; otherwise a list.
 	one bool
+	// backfill: what a run leaves undone is taken up by --resume, not by the next run.
+	backfill bool
 }
 
 // chooseSyncs gives the syncs to work on, in the order they depend on each other. Without words and selectors these are all that
@@ -25,7 +27,7 @@ func (a *app) chooseSyncs(s *run.Session, args []string) (chosen, error) {
 	words := append(slices.Clone(args), a.flags.selects...)
 	if len(a.flags.excludes) == 0 && !slices.ContainsFunc(words, isSelector) {
 		names, err := s.Syncs(words)
-		return chosen{names, len(words) == 1}, err
+		return chosen{names: names, one: len(words) == 1}, err
 	}
 	nodes, err := s.Graph.Select(words, a.flags.excludes, graph.Sync)
 	if err != nil {

@@ -117,7 +117,11 @@ func (a *app) showRuns(ctx context.Context, g *graph.Graph, c chosen, runs []rep
 	if c.one && len(runs) == 1 {
 		document = runs[0]
 	}
-	a.show(document, func(out screen) { drawRuns(out, runs, about(g)) })
+	next := nextSteps
+	if c.backfill {
+		next = backfillSteps
+	}
+	a.show(document, func(out screen) { drawRuns(out, runs, about(g), next) })
 	reported := make([]syncProblem, len(runs))
 	codes := make([]int, len(runs))
 	for i, r := range runs {
@@ -162,87 +166,4 @@ func problemOf(r syncProblem) *diag.Error {
 		message = r.problem.At + ": " + message
 	}
 	return &diag.Error{Code: r.problem.Code, Msg: message, Hint: r.problem.Hint}
-}
-
-func (a *app) backfillCommand() *cobra.Command {
-	var b run.Backfill
-	var o run.RunOptions
-	cmd := &cobra.Command{
-		Use:   "backfill SYNC",
-		Short: "Send rows again, whatever the difference says",
-		Long: `Sends rows of a sync again although their destination acknowledged them: all of them, or those that a condition, a file
-of keys, a time or a set of fields chooses. Insert mode needs --resend, and keeps the dedupe ids.`,
-		Example: `  dray backfill vips_to_crm --full
-  dray backfill vips_to_crm --where "country = 'DK'" --dry-run
-  dray backfill vips_to_crm --keys wrong.csv
-  dray backfill vips_to_crm --fields ltv,tier
-  dray backfill events_to_ads --since 2026-03-01 --resend`,
-		GroupID:           groupDeliver,
-		Args:              syncArgument("backfill SYNC [flags]"),
-		ValidArgsFunction: a.completeNames(graph.Sync),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkBackfill(b); err != nil {
-				return err
-			}
-			return a.with(cmd.Context(), func(s *run.Session) error {
-				a.sayRateLimit(s, args[0])
-				rep, err := s.Backfill(cmd.Context(), args[0], b, o)
-				a.progress.stop()
-				if rep.Sync == "" {
-					return err
-				}
-				return a.showRuns(cmd.Context(), s.Graph, chosen{one: true}, []report.Run{rep}, err)
-			})
-		},
-	}
-	a.projectFlags(cmd)
-	f := cmd.Flags()
-	f.BoolVar(&b.Full, "full", false, "every row of the sync")
-	f.StringVar(&b.Where, "where", "", "rows for which a condition in `SQL` holds")
-	f.StringVar(&b.Keys, "keys", "", "rows whose keys stand in a `FILE`: primary keys, one a line, or a CSV with a header")
-	f.StringSliceVar(&b.Fields, "fields", nil, "send only these fields (`a,b`)")
-	f.StringVar(&b.Since, "since", "", "rows at or after a `TIME`")
-	f.Int64Var(&b.Limit, "limit", 0, "at most `N` rows")
-	f.BoolVar(&b.DryRun, "dry-run", false, "count, send nothing")
-	f.BoolVar(&b.Resend, "resend", false, "insert mode: send again what was sent, under the same dedupe ids")
-	f.StringVar(&b.Resume, "resume", "", "go on with the backfill of a `RUN`")
-	f.StringArrayVar(&o.Allow, "allow", nil, "let through what a guard holds: `WHAT=FINGERPRINT`; may be repeated")
-	return cmd
-}
-
-// checkBackfill wants the user to say which rows.
-func checkBackfill(b run.Backfill) error {
-	chooses := b.Where != "" || b.Keys != "" || b.Since != "" || len(b.Fields) > 0 || b.Limit > 0
-	switch {
-	case b.Limit < 0:
-		return diag.Errorf(diag.Invalid, "backfill.limit", "--limit must not be negative")
-	case b.Resume != "" && (b.Full || chooses):
-		return diag.Errorf(diag.Invalid, "backfill.resume", "--resume goes on with the rows its run had chosen; it takes no other choice")
-	case b.Resume == "" && !b.Full && !chooses:
-		return diag.Errorf(diag.Invalid, "backfill.rows", "say which rows to send again").
-			WithHint("--full, or --where, --keys, --since, --fields, --limit; or --resume RUN")
-	}
-	return nil
-}
-
-// sayRateLimit tells how fast the destination lets a backfill be.
-func (a *app) sayRateLimit(s *run.Session, sync string) {
-	n := s.Graph.Node(graph.Sync, sync)
-	if n == nil {
-		return
-	}
-	d := s.Graph.Node(graph.Destination, n.Sync.Destination)
-	if d == nil {
-		return
-	}
-	for _, spec := range destinationSpecs() {
-		if spec.Type != d.Destination.Type {
-			continue
-		}
-		limit := rateLimit(spec.Rate)
-		if limit == "" {
-			limit = "none"
-		}
-		a.say("rate limit of %s: %s", d.Name, limit)
-	}
 }

@@ -12,12 +12,12 @@ import (
 )
 
 // drawRuns shows what became of each sync and, for several, the sum.
-func drawRuns(s screen, runs []report.Run, about caption) {
+func drawRuns(s screen, runs []report.Run, about caption, next steps) {
 	for i, r := range runs {
 		if i > 0 {
 			s.line("")
 		}
-		drawRun(s, r, about(r.Sync))
+		drawRun(s, r, about(r.Sync), next)
 	}
 	if len(runs) > 1 {
 		s.line("")
@@ -25,7 +25,7 @@ func drawRuns(s screen, runs []report.Run, about caption) {
 	}
 }
 
-func drawRun(s screen, r report.Run, about string) {
+func drawRun(s screen, r report.Run, about string, next steps) {
 	status := colored(s, r.Status)
 	if r.DryRun {
 		status += s.dim(" (dry run: nothing was sent)")
@@ -37,7 +37,7 @@ func drawRun(s screen, r report.Run, about string) {
 	if r.Error == nil || r.Rows > 0 || r.Requests > 0 { // a run that ended before it had counted has no numbers
 		s.line("  %s", s.dim(runFooter(r)))
 	}
-	drawRunReasons(s, r)
+	drawRunReasons(s, r, next)
 }
 
 // outcomeRows has one line for each outcome that any row had.
@@ -109,16 +109,27 @@ func retries(n int64) string {
 }
 
 // drawRunReasons says why a run is not a success and what to do next.
-func drawRunReasons(s screen, r report.Run) {
+func drawRunReasons(s screen, r report.Run, next steps) {
 	if r.Error == nil { // an error says them itself, on stderr
 		for _, reason := range r.Reasons {
 			s.line("  %s %s", s.yellow("!"), reason)
 		}
 		drawAllow(s, "  ", r.Sync, r.Allow)
 	}
-	for _, next := range nextSteps(r) {
-		s.line("  %s %s", s.dim("→"), next)
+	for _, step := range next(r) {
+		s.line("  %s %s", s.dim("→"), step)
 	}
+}
+
+// steps are commands, each with what it does.
+type steps func(report.Run) []string
+
+// backfillSteps: the next run does not know of rows that a backfill left undone.
+func backfillSteps(r report.Run) []string {
+	if r.Status == report.Interrupted || r.Status == report.Failed && r.Deferred.Total() > 0 {
+		return []string{fmt.Sprintf("dray backfill %s --resume %s  goes on with what is left", r.Sync, r.RunID)}
+	}
+	return nextSteps(r)
 }
 
 // nextSteps are the commands that help with what a run left behind.

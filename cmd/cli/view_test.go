@@ -119,11 +119,11 @@ func TestDrawRuns(t *testing.T) {
 		StartedAt: start, FinishedAt: start.Add(20 * time.Second),
 	}
 	failed := report.Run{Sync: "mail", Status: report.Failed, ExitCode: 2, Error: &report.Problem{Code: "sync.duplicate_key", Message: "said on stderr"}}
-	if got, want := drawn(func(s screen) { drawRuns(s, []report.Run{failed}, noCaption) }), "mail  failed\n"; got != want {
+	if got, want := drawn(func(s screen) { drawRuns(s, []report.Run{failed}, noCaption, nextSteps) }), "mail  failed\n"; got != want {
 		t.Errorf("a run that failed before it counted: %q, want %q", got, want)
 	}
 	got := drawn(func(s screen) {
-		drawRuns(s, []report.Run{partial, stopped}, func(sync string) string { return "about " + sync })
+		drawRuns(s, []report.Run{partial, stopped}, func(sync string) string { return "about " + sync }, nextSteps)
 	})
 	want := `vips  about vips  partial
                add  change  remove

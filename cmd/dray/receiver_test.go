@@ -169,6 +169,7 @@ func cmdAnswers(ts *testscript.TestScript, _ bool, args []string) {
 	r := find(ts, args[0])
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.answers = nil // those of a run that ended before it had them all
 	for _, arg := range args[1:] {
 		status, err := strconv.Atoi(arg)
 		ts.Check(err)

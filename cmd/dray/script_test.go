@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 //	json FILE PATH VALUE      FILE (or stdout) is one JSON document that has VALUE at PATH: .error.code, .[0].planned.add, .nodes.length
 //	jsonenv NAME FILE PATH    $NAME is what FILE has at PATH
 //	receiver NAME             a strict local webhook; its URL is in $NAME
-//	answers NAME STATUS…      the receiver's next answers; 2xx again after that
+//	answers NAME STATUS…      the receiver's next answers, 2xx again after that; none: 2xx from now on
 //	rejects NAME KEYVALUE…    rows whose key holds the value are rejected from now on; none: nothing is
 //	holds, awaits, frees NAME requests get no answer from now on; wait until one came; answer again
 //	received NAME COUNT       how many requests came since the last received
