@@ -323,6 +323,9 @@ func (p *Program) rendered(s *config.Sync) (*config.Sync, error) {
 	render := func(text *string, pos diag.Pos) {
 		out, err := p.Render(*text, pos)
 		problems.Add(err)
+		if strings.Contains(out, "--") {
+			out += "\n" // ends a comment at its end
+		}
 		*text = out
 	}
 	out := *s

@@ -57,5 +57,6 @@ SELECT r.* FROM (SELECT p.* FROM "dray"."by_store" p) r WHERE coalesce((orders >
 -- field orders: "orders"
 -- field address.postcode: "postcode"
 -- field source: 'dray'
--- field big: (orders > 10 * 10)
+-- field big: (orders > 10 * 10 -- large
+)
 

@@ -57,5 +57,6 @@ SELECT r.* FROM (SELECT p.* FROM "dray_scratch"."by_store" p) r WHERE coalesce((
 -- field orders: "orders"
 -- field address.postcode: "postcode"
 -- field source: 'dray'
--- field big: (orders > 10 * 10)
+-- field big: (orders > 10 * 10 -- large
+)
 
