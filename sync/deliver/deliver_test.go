@@ -346,3 +346,31 @@ func TestWhenAVendorIsDown(t *testing.T) {
 		}
 	}
 }
+
+// What a vendor asks of one request holds for all that use the credential.
+func TestRetryAfterHoldsForAll(t *testing.T) {
+	t.Parallel()
+	const after = 150 * time.Millisecond
+	var mu sync.Mutex
+	var refused time.Time
+	early, sent := 0, 0
+	var p pages
+	for k := range int64(6) {
+		p = append(p, pageOf(k, k))
+	}
+	got := run(t.Context(), p, func(_ context.Context, b *destination.Batch) ([]destination.Outcome, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if sent++; sent == 1 {
+			refused = time.Now()
+			return nil, &destination.Error{Class: destination.Retry, Code: "http_429", RetryAfter: after}
+		}
+		if time.Since(refused) < after {
+			early++
+		}
+		return all(destination.Delivered, b), nil
+	}, func(c *deliver.Config) { c.Spec.Concurrency = 1 })
+	if got.err != nil || early > 0 || len(got.rows) != 6 {
+		t.Errorf("%d requests came too early, %v, %+v", early, got.err, got.rows)
+	}
+}
