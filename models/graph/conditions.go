@@ -41,6 +41,11 @@ func values(v any) []string {
 // checkEntities checks what traits read.
 func (r *resolver) checkEntities() {
 	for _, e := range r.g.Project.Entities {
+		if len(e.Identifiers) == 0 {
+			r.fail(diag.At(e.At("name"), "entity.identifiers", "entity %q has no identifiers: nobody can be told apart", e.Name).
+				WithHint("identifiers: [{name: user_id}, {name: email, normalize: email}]"))
+			continue
+		}
 		for _, in := range e.Inputs {
 			r.checkInput(e, in)
 		}

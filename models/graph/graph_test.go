@@ -121,6 +121,10 @@ func TestProblems(t *testing.T) {
 				`p.yaml:1:143: input "q" names no identifier, so nobody knows whose its rows are (identifiers: {email: COLUMN})`,
 			},
 		},
+		"no identifiers": {
+			yaml: "models: [{name: m, sql: select 1 as id}]\nentities: [{name: e, inputs: [{from: ref('m'), identifiers: {id: id}}]}]",
+			want: []string{`p.yaml:2:19: entity "e" has no identifiers`},
+		},
 		"time zone of a source": {
 			yaml: "sources: [{name: s, timezone: Europe/Copenhagn, tables: [{name: t}]}, {name: l, timezone: Local}]",
 			want: []string{`p.yaml:1:31: there is no time zone "Europe/Copenhagn"`, `there is no time zone "Local"`},
