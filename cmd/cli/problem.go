@@ -54,12 +54,14 @@ func problems(ctx context.Context, err error) []*diag.Error {
 		}
 	}
 	walk(err)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) { // said once, however many steps were cut off by it
+		cut := func(e *diag.Error) bool { return e.Kind == diag.Interrupted || errors.Is(e, context.Canceled) }
+		interrupted := diag.Errorf(diag.Interrupted, "interrupted", "interrupted")
+		interrupted.Hint = "what was acknowledged is kept; run it again to go on"
+		return append(distinct(slices.DeleteFunc(found, cut)), interrupted)
+	}
 	if len(found) > 0 {
 		return distinct(found)
-	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return []*diag.Error{diag.Errorf(diag.Interrupted, "interrupted", "interrupted").
-			WithHint("what was acknowledged is kept; run it again to go on")}
 	}
 	return []*diag.Error{{Kind: diag.Failed, Code: "failed", Err: err}}
 }

@@ -151,7 +151,10 @@ func (a *app) explain(ctx context.Context, err error, reported []syncProblem) in
 		return a.code
 	}
 	for _, r := range reported {
-		if r.problem != nil && !slices.ContainsFunc(found, func(e *diag.Error) bool { return e.Message() == r.problem.Message }) {
+		said := func(e *diag.Error) bool {
+			return e.Message() == r.problem.Message || r.problem.Code == "interrupted" && e.Kind == diag.Interrupted
+		}
+		if r.problem != nil && !slices.ContainsFunc(found, said) {
 			found = append(found, problemOf(r))
 		}
 	}
