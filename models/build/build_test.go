@@ -519,6 +519,52 @@ func TestEntitiesAndSegments(t *testing.T) {
 	f.expect("select count(*) from dray_scratch.profiles_person join dray.profiles_person using (profile_id)", "2")
 }
 
+// What is wrong in an entity or a segment is said of the very trait, identifier or condition.
+func TestExplainEntities(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.yaml(`models: [{name: a, sql: select 1 as id}]
+entities:
+  - name: c
+    identifiers: [{name: id}]
+    inputs: [{from: ref('a'), identifiers: {id: id}}]
+    traits:
+      - {name: y, from: a, value: summ(id)}
+  - name: d
+    identifiers: [{name: id}]
+    inputs: [{from: ref('a'), identifiers: {id: id}}]
+    traits:
+      - {name: n, from: a, value: count(*)}
+      - {name: m, sql: n + 1}
+      - {name: x, sql: nope + m}
+      - {name: after_x, sql: x + 1}
+  - name: e
+    identifiers: [{name: id, exclude: {from: ref('a'), column: idd}}]
+    inputs: [{from: ref('a'), identifiers: {id: id}}]
+  - name: good
+    identifiers: [{name: id}]
+    inputs: [{from: ref('a'), identifiers: {id: id}}]
+segments:
+  - {name: s, entity: good, where: {any: [{trait: id, eq: "1"}, {sql: nope > 1}]}}
+  - {name: s2, entity: good, where: {did: a, where: nope}}
+`)
+	err := build.Explain(t.Context(), f.w, f.compile(f.hooks))
+	for _, want := range []string{
+		"dray.yaml:10:9: trait y: Catalog Error: ",
+		"dray.yaml:17:24: trait x: Binder Error: ",
+		`dray.yaml:20:64: what identifier id excludes has no column "idd" (did you mean id?)`,
+		"dray.yaml:26:71: segment s: Binder Error: ",
+		"dray.yaml:27:53: segment s2: Binder Error: ",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v\nwant %s", err, want)
+		}
+	}
+	if err != nil && strings.Contains(err.Error(), "after_x") {
+		t.Errorf("too much: %v", err)
+	}
+}
+
 func TestExplainSyncs(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -124,6 +124,9 @@ func (b *builder) read(ctx context.Context) error {
 }
 
 func (b *builder) readOnce(ctx context.Context) (unique bool, err error) {
+	if err := b.checkExclusions(ctx); err != nil {
+		return false, err
+	}
 	var problems diag.List
 	b.stages = nil
 	for i, in := range b.spec.Inputs {

@@ -1,6 +1,8 @@
 package identity
 
 import (
+	"context"
+	"slices"
 	"strings"
 
 	"github.com/dray-dev/dray/config"
@@ -37,6 +39,40 @@ func junk() []string {
 		"null", "(null)", "undefined", "none", "nan", "nil", "n/a", "na", "#n/a", "unknown", "(not set)", "not set",
 		"-", "--", "?", "[object object]",
 	}
+}
+
+// checkExclusions holds that the relations which list what identifies nobody have the columns they are said to have.
+func (b *builder) checkExclusions(ctx context.Context) error {
+	var problems diag.List
+	for _, id := range b.spec.Entity.Identifiers {
+		from, ok := b.spec.Exclude[id.Name]
+		if !ok || id.Exclude == nil {
+			continue
+		}
+		column := id.Exclude.Column
+		if column == "" {
+			column = id.Name
+		}
+		columns, err := b.w.Columns(ctx, "SELECT * FROM "+from)
+		if err != nil {
+			problems.Add(&diag.Error{Kind: kindOf(err), Pos: id.Exclude.At("from"), Code: "entity.exclude", Msg: "reading what identifier " + id.Name + " excludes", Err: err})
+			continue
+		}
+		var names []string
+		for _, c := range columns {
+			names = append(names, c.Name)
+		}
+		if slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, column) }) {
+			continue
+		}
+		e := diag.At(id.Exclude.At("column"), "entity.exclude", "what identifier %s excludes has no column %q", id.Name, column)
+		if near := config.Suggest(column, names); near != "" {
+			problems.Add(e.WithHint("did you mean %s?", near))
+		} else {
+			problems.Add(e.WithHint("it has %s", strings.Join(names, ", ")))
+		}
+	}
+	return problems.Err()
 }
 
 // identifies is the condition under which the normalised value v identifies somebody: no junk and not excluded.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -262,13 +263,46 @@ func (b *builder) blame(ctx context.Context, traits []*trait, err error) error {
 			continue
 		}
 		if _, perr := b.w.Columns(ctx, t.probe); perr != nil {
+			if errors.As(perr, &refused) {
+				refused.Line = 0 // of a statement that the user has not written
+			}
 			problems.Add(&diag.Error{Pos: t.Pos, Code: "trait.sql", Msg: "trait " + strings.Join(namesOf(t.Trait), ", "), Err: perr})
 		}
+	}
+	if len(problems) == 0 {
+		problems.Add(b.blameScalars(ctx, traits))
 	}
 	if len(problems) > 0 {
 		return problems.Err()
 	}
 	return err
+}
+
+// blameScalars finds the traits over other traits whose SQL the engine refuses: each is tried with those of the layers before it.
+// The passes' tables are in place.
+func (b *builder) blameScalars(ctx context.Context, traits []*trait) error {
+	var before []*trait
+	for _, t := range traits {
+		if t.scalar == "" {
+			before = append(before, t)
+		}
+	}
+	for _, layer := range layers(traits) {
+		var problems diag.List
+		for _, t := range layer {
+			_, err := b.w.Columns(ctx, b.recordQuery(append(slices.Clone(before), t)))
+			var refused *warehouse.QueryError
+			if errors.As(err, &refused) {
+				refused.Line = 0
+				problems.Add(&diag.Error{Pos: t.Node.At("sql"), Code: "trait.sql", Msg: "trait " + t.Name, Err: refused})
+			}
+		}
+		if len(problems) > 0 { // what needs these would fail with them
+			return problems.Err()
+		}
+		before = append(before, layer...)
+	}
+	return nil
 }
 
 func (b *builder) render(sql string, pos diag.Pos) (string, error) {

@@ -259,7 +259,9 @@ func (b *builder) refused(err error, pos diag.Pos) error {
 	if !errors.As(err, &refused) {
 		return err
 	}
-	return &diag.Error{Pos: pos, Code: "segment.sql", Msg: "segment " + b.spec.Segment.Name, Err: err}
+	words := *refused
+	words.Line = 0 // of a statement that the user has not written
+	return &diag.Error{Pos: pos, Code: "segment.sql", Msg: "segment " + b.spec.Segment.Name, Err: &words}
 }
 
 func (b *builder) render(sql string, pos diag.Pos) (string, error) {

@@ -14,8 +14,10 @@ func trimmed(expr string) string {
 
 // NormalizeEmail lowers and trims; NULL for what is no address.
 func (Dialect) NormalizeEmail(expr string) string {
-	v := "lower(" + trimmed(expr) + ")"
-	return "CASE WHEN regexp_full_match(" + v + `, '[^@\s]+@[^@\s]+\.[^@\s.]+') THEN ` + v + " END"
+	const address = `[^@\s]+@[^@\s]+\.[^@\s.]+`
+	v, rare := "lower(trim(CAST("+expr+" AS VARCHAR)))", "lower("+trimmed(expr)+")"
+	// Looking for every kind of white space takes longer than all the rest, and few values have any.
+	return fmt.Sprintf("CASE WHEN regexp_full_match(%[1]s, '%[3]s') THEN %[1]s WHEN regexp_full_match(%[2]s, '%[3]s') THEN %[2]s END", v, rare, address)
 }
 
 // NormalizePhone gives E.164: digits with the country's code, the trunk prefix and an extension taken off. A number with + or 00 before
@@ -25,7 +27,7 @@ func (Dialect) NormalizePhone(expr, country string) string {
 	code := phonenumbers.GetCountryCodeForRegion(country)
 	trunk := phonenumbers.GetNddPrefixForRegion(country, true)
 	national := nationalNumber(code)
-	raw := "regexp_replace(lower(" + trimmed(expr) + `), '(;|#|ext|x).*$|\(0\)', '', 'g')`
+	raw := "regexp_replace(lower(CAST(" + expr + ` AS VARCHAR)), '(;|#|ext|x).*$|\(0\)', '', 'g')`
 	digits := "regexp_replace(" + raw + ", '[^0-9]', '', 'g')"
 	abroad := "00"
 	if code == 1 {
