@@ -51,9 +51,10 @@ type Verdict struct {
 func Check(in Input) Verdict {
 	v := Verdict{Status: OK}
 	g := in.Guard
-	v.stop(in, "empty", !g.AllowEmpty && in.Rows == 0 && in.Snapshot > 0,
+	emptied := !g.AllowEmpty && in.Rows == 0 && in.Snapshot > 0
+	v.stop(in, "empty", emptied,
 		fmt.Sprintf("the model is empty and %s stand at the destination (allow_empty: false)", rows(in.Snapshot)))
-	v.stop(in, "rows", in.Rows > 0 && in.Rows < int64(g.MinModelRows),
+	v.stop(in, "rows", in.Rows < int64(g.MinModelRows) && !emptied,
 		fmt.Sprintf("the model has %s, fewer than min_model_rows: %d", rows(in.Rows), g.MinModelRows))
 	limit := max(int64(g.Floor), share(g.MaxChanges, in.Acknowledged))
 	v.stop(in, "changes", in.Changes > limit,

@@ -2,6 +2,7 @@ package run_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"flag"
 	"fmt"
@@ -37,6 +38,17 @@ type mortal struct {
 	dead  bool
 	after bool // the last call still takes effect
 	died  func()
+}
+
+// die kills the process from outside, while it waits for an answer.
+func (m *mortal) die() {
+	m.mu.Lock()
+	was := m.dead
+	m.dead = true
+	m.mu.Unlock()
+	if !was {
+		m.died()
+	}
 }
 
 func (m *mortal) step(do func() error) error {
@@ -98,8 +110,10 @@ type world struct {
 	clock   time.Time
 	faults  bool
 	kill    bool
+	doomed  bool // this run may be killed
 	dead    bool
-	late    bool // requests may be applied up to two runs after they were sent
+	process *mortal // of the run under way
+	late    bool    // requests may be applied up to two runs after they were sent
 	pending []lateRequest
 	runNo   int
 	refused map[string]bool // keys the vendor refuses now
@@ -161,6 +175,9 @@ func (v *world) log(format string, args ...any) {
 // answer is the destination's behaviour; the receiver's lock is held.
 func (v *world) answer(_ int, b *hookBody) verdict {
 	none := func(int) bool { return false }
+	if v.doomed && !v.dead && v.rng.IntN(4) == 0 {
+		v.process.die()
+	}
 	if v.dead { // the process that would hear the answer is dead
 		v.log("  request of %d: sender dead, %s", len(b.Changes), describe(b))
 		if v.rng.IntN(2) == 0 {
@@ -270,10 +287,11 @@ func (v *world) publish() {
 func (v *world) run() (report.Run, error) {
 	v.runNo++
 	v.clock = v.clock.Add(time.Minute)
-	m := &mortal{Warehouse: v.w, left: -1, died: func() { v.dead = true }}
-	v.dead = false
-	if v.kill && v.rng.IntN(3) == 0 {
-		m.left, m.after = 1+v.rng.IntN(60), v.rng.IntN(2) == 0
+	m := &mortal{Warehouse: v.w, left: -1, died: func() { v.dead = true; v.p.freezeState() }}
+	v.dead, v.process = false, m
+	v.doomed = v.kill && v.rng.IntN(2) == 0
+	if v.doomed && v.rng.IntN(2) == 0 {
+		m.left, m.after = 1+v.rng.IntN(30), v.rng.IntN(2) == 0
 	}
 	deps := v.p.deps()
 	deps.OpenWarehouse = func(context.Context, string, map[string]any, string) (warehouse.Warehouse, error) { return m, nil }
@@ -286,6 +304,9 @@ func (v *world) run() (report.Run, error) {
 	if cerr := s.Close(); cerr != nil {
 		v.fatalf("closing: %v", cerr)
 	}
+	if m.dead {
+		v.p.thawState()
+	}
 	rep := report.Run{}
 	if len(reports) == 1 {
 		rep = reports[0]
@@ -296,6 +317,34 @@ func (v *world) run() (report.Run, error) {
 	}
 	return rep, err
 }
+
+// freezeState keeps the control state as a process leaves it that dies now; what is left of the process in this test goes on
+// writing to it until thawState puts back what was kept.
+func (p *project) freezeState() {
+	db, err := sql.Open("sqlite", "file:"+p.statePath()+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		p.t.Error(err)
+		return
+	}
+	defer db.Close()
+	_ = os.Remove(p.statePath() + ".frozen")
+	if _, err := db.ExecContext(context.Background(), "VACUUM INTO ?", p.statePath()+".frozen"); err != nil {
+		p.t.Error(err)
+	}
+}
+
+func (p *project) thawState() {
+	for _, ext := range []string{"", "-wal", "-shm"} {
+		if err := os.Remove(p.statePath() + ext); err != nil && !errors.Is(err, os.ErrNotExist) {
+			p.t.Error(err)
+		}
+	}
+	if err := os.Rename(p.statePath()+".frozen", p.statePath()); err != nil {
+		p.t.Error(err)
+	}
+}
+
+func (p *project) statePath() string { return filepath.Join(p.dir, ".dray", "state.db") }
 
 func (v *world) loseState() {
 	if err := os.RemoveAll(filepath.Join(v.p.dir, ".dray")); err != nil {
@@ -454,4 +503,59 @@ func (v *world) equalKeys() {
 	if len(store) != len(want) {
 		v.fatalf("the destination holds %v, the model %v", store, v.model)
 	}
+}
+
+// TestOtherModes: the law of crash.py where rows that leave are not removed. Upsert and update bring every row of the model there
+// as it is; insert brings every row once, under one dedupe id, also those that left while they were owed.
+func TestOtherModes(t *testing.T) {
+	law(t, 24, func(t testing.TB, seed uint64) {
+		mode := []string{"upsert", "update", "insert"}[seed%3]
+		v := newWorld(t, seed, "mode: "+mode+", key: {id: id}, retry: {attempts: 2}")
+		v.faults, v.kill = true, true
+		tried := map[string]map[string]bool{} // dedupe ids by key
+		answer := v.r.answer
+		v.r.answer = func(n int, b *hookBody) verdict {
+			for _, c := range b.Changes {
+				key := canonical(c.Key)
+				if tried[key] == nil {
+					tried[key] = map[string]bool{}
+				}
+				tried[key][c.DedupeID] = true
+			}
+			return answer(n, b)
+		}
+		planned := map[int]bool{} // keys that some finished run has seen
+		for range 3 + v.rng.IntN(6) {
+			v.mutate()
+			if _, err := v.run(); err == nil {
+				for k := range v.model {
+					planned[k] = true
+				}
+			}
+			if mode != "insert" && v.rng.IntN(5) == 0 {
+				v.loseState()
+			}
+		}
+		v.calm(2)
+		store, _, _ := v.r.state()
+		for k, val := range v.model {
+			got := store[fmt.Sprintf(`{"id":"k%d"}`, k)]
+			if got == nil || (mode != "insert" && fmt.Sprint(got["v"]) != fmt.Sprint(val)) {
+				v.fatalf("%s: the destination holds %v, the model %v", mode, store, v.model)
+			}
+		}
+		if mode == "insert" {
+			for k := range planned {
+				if store[fmt.Sprintf(`{"id":"k%d"}`, k)] == nil {
+					v.fatalf("k%d was planned and is owed: the destination holds %v", k, store)
+				}
+			}
+			for key, ids := range tried {
+				if len(ids) != 1 {
+					v.fatalf("%s was sent under %d dedupe ids", key, len(ids))
+				}
+			}
+		}
+		v.quiet()
+	})
 }
