@@ -121,6 +121,10 @@ func TestProblems(t *testing.T) {
 				`p.yaml:1:143: input "q" names no identifier, so nobody knows whose its rows are (identifiers: {email: COLUMN})`,
 			},
 		},
+		"none of a kind": {
+			yaml: "segments: [{name: s, entity: c, where: \"true\"}]",
+			want: []string{`p.yaml:1:30: there is no entity "c" (the project has no entities)`},
+		},
 		"no identifiers": {
 			yaml: "models: [{name: m, sql: select 1 as id}]\nentities: [{name: e, inputs: [{from: ref('m'), identifiers: {id: id}}]}]",
 			want: []string{`p.yaml:2:19: entity "e" has no identifiers`},

@@ -355,11 +355,18 @@ func (r *resolver) missing(k Kind, name, code string) *diag.Error {
 	}
 	switch {
 	case len(known) == 0:
-		return err.WithHint("the project has no %ss", what)
+		return err.WithHint("the project has no %s", plural(what))
 	case len(known) <= 8:
 		return err.WithHint("there are %s", strings.Join(known, ", "))
 	}
 	return err
+}
+
+func plural(what string) string {
+	if stem, ok := strings.CutSuffix(what, "y"); ok {
+		return stem + "ies"
+	}
+	return what + "s"
 }
 
 func article(k Kind) string {
@@ -373,7 +380,7 @@ func article(k Kind) string {
 func (r *resolver) names(k Kind) []string {
 	var out []string
 	for _, n := range r.g.Nodes {
-		if n.Kind == k {
+		if n.Kind == k && n.Name != "" { // config has reported a thing without a name
 			out = append(out, n.Name)
 		}
 	}
