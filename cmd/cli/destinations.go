@@ -171,7 +171,7 @@ func drawSpecs(s screen, specs []destination.Spec) {
 	for i, spec := range specs {
 		rows[i] = []string{s.bold(spec.Type), objectNames(spec), modeNames(spec.Objects...), spec.Summary}
 	}
-	s.table([]column{left("type"), left("objects"), left("modes"), left("")}, rows)
+	s.table([]column{left("type"), left("objects"), left("modes"), prose("")}, rows)
 	s.line("")
 	s.line("dray destinations TYPE describes one")
 }
@@ -216,7 +216,7 @@ func drawSpec(s screen, spec destination.Spec) {
 			s.line("  %s", limit)
 		}
 		for _, l := range spec.Limits {
-			s.line("  %s", l)
+			s.paragraph("  ", l)
 		}
 	}
 }
@@ -227,7 +227,10 @@ func drawObject(s screen, spec destination.Spec, o destination.Object) {
 		name = "any name"
 	}
 	s.line("")
-	s.line("object %s  %s", s.bold(name), s.dim(o.Doc))
+	s.line("object %s", s.bold(name))
+	if o.Doc != "" {
+		s.paragraph("  ", o.Doc)
+	}
 	rows := [][]string{
 		{"modes", modeNames(o)},
 		{"on_remove", strings.Join(o.Removes, ", ")},
@@ -257,7 +260,7 @@ func keyNames(o destination.Object) string {
 }
 
 func batchLimits(o destination.Object) string {
-	limits := plural(int64(batchSize(o)), "row") + " a request"
+	limits := "at most " + plural(int64(batchSize(o)), "row") + " a request"
 	if o.MaxBytes > 0 {
 		limits += fmt.Sprintf(", %s bytes", count(int64(o.MaxBytes)))
 	}
@@ -277,7 +280,7 @@ func drawFields(s screen, o destination.Object) {
 		}
 		rows[i] = []string{f.Name, strings.Join(kindNames(f), ", "), note}
 	}
-	s.table([]column{left("field"), left("takes"), left("")}, rows)
+	s.table([]column{left("field"), left("takes"), prose("")}, rows)
 	if o.OpenFields {
 		s.line("  and any other field")
 	}
@@ -301,7 +304,15 @@ func drawOptions(s screen, options []destination.Option) {
 		}
 		rows[i] = []string{o.Name, o.Type, strings.Join(notes, ", "), o.Doc}
 	}
-	s.table([]column{left(""), left(""), left(""), left("")}, rows)
+	columns := []column{left(""), left(""), left(""), prose("")}
+	if s.room(columns, rows) >= minProseWidth {
+		s.table(columns, rows)
+		return
+	}
+	for _, row := range rows { // on a narrow terminal the meaning stands below
+		s.line("  %s", strings.Join(slices.DeleteFunc(slices.Clone(row[:3]), func(cell string) bool { return cell == "" }), "  "))
+		s.paragraph("    ", row[3])
+	}
 }
 
 // rateLimit says what the vendor allows; "" where no limit is known.
@@ -309,5 +320,5 @@ func rateLimit(r destination.Rate) string {
 	if r.Requests == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s in %s", plural(int64(r.Requests), "request"), r.Per)
+	return fmt.Sprintf("%s in %v s", plural(int64(r.Requests), "request"), r.Per.Seconds())
 }

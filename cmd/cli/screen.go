@@ -56,14 +56,48 @@ func (s screen) green(t string) string  { return s.paint("32", t) }
 func (s screen) yellow(t string) string { return s.paint("33", t) }
 func (s screen) cyan(t string) string   { return s.paint("36", t) }
 
-// column is one of a table: numbers stand to the right.
+// column is one of a table: numbers stand to the right, and sentences are wrapped into what room the others leave.
 type column struct {
-	title string
-	right bool
+	title       string
+	right, wrap bool
 }
 
 func left(title string) column  { return column{title: title} }
 func right(title string) column { return column{title: title, right: true} }
+func prose(title string) column { return column{title: title, wrap: true} }
+
+// proseWidth is how wide text is where no terminal sets a limit, and the least a wrapped column gets.
+const (
+	proseWidth    = 120
+	minProseWidth = 24
+)
+
+// room is how many columns the wrapped column of a table has.
+func (s screen) room(columns []column, rows [][]string) int {
+	room := proseWidth - 2
+	if s.width > 0 {
+		room = min(s.width, proseWidth) - 2
+	}
+	for i, c := range columns {
+		if c.wrap {
+			continue
+		}
+		widest := text.StringWidthWithoutEscSequences(c.title)
+		for _, row := range rows {
+			widest = max(widest, text.StringWidthWithoutEscSequences(row[i]))
+		}
+		room -= widest + 2
+	}
+	return room - 2 // what stands right of the last column too
+}
+
+// paragraph writes a sentence or more, wrapped and indented.
+func (s screen) paragraph(indent, t string) {
+	width := max(s.room(nil, nil)+2-len(indent), minProseWidth)
+	for line := range strings.Lines(text.WrapSoft(t, width) + "\n") {
+		s.line("%s%s", indent, strings.TrimRight(line, " \n"))
+	}
+}
 
 // table writes aligned columns, indented by two; rows longer than the terminal are cut, never wrapped.
 func (s screen) table(columns []column, rows [][]string) {
@@ -84,6 +118,9 @@ func (s screen) table(columns []column, rows [][]string) {
 			align = text.AlignRight
 		}
 		configs[i] = table.ColumnConfig{Number: i + 1, Align: align, AlignHeader: align}
+		if room := s.room(columns, rows); c.wrap && room >= minProseWidth { // where there is less, it is cut
+			configs[i].WidthMax, configs[i].WidthMaxEnforcer = room, text.WrapSoft
+		}
 	}
 	if titled {
 		t.AppendHeader(header)

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -299,6 +300,39 @@ func TestDrawSVG(t *testing.T) {
 			q := boxes[b.ID]
 			if p.x < q.x+q.w && q.x < p.x+p.w && p.y < q.y+svgHeight && q.y < p.y+svgHeight {
 				t.Errorf("%s and %s overlap", a.ID, b.ID)
+			}
+		}
+	}
+}
+
+func TestProseIsWrappedIntoWhatRoomThereIs(t *testing.T) {
+	t.Parallel()
+	columns := []column{left("name"), prose("meaning")}
+	rows := [][]string{{"settle", "How long an unanswered request may still be applied behind the endpoint."}}
+	for _, tt := range []struct {
+		width int
+		want  string
+	}{
+		{0, `  name    meaning
+  settle  How long an unanswered request may still be applied behind the endpoint.
+`},
+		{50, `  name    meaning
+  settle  How long an unanswered request may
+          still be applied behind the endpoint.
+`},
+		{30, `  name    meaning            …
+  settle  How long an unanswe…
+`},
+	} {
+		var b strings.Builder
+		s := screen{w: &b, width: tt.width}
+		s.table(columns, rows)
+		if diff := cmp.Diff(tt.want, b.String()); diff != "" {
+			t.Errorf("width %d: -want +got:\n%s", tt.width, diff)
+		}
+		for line := range strings.Lines(b.String()) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); tt.width > 0 && n > tt.width {
+				t.Errorf("width %d: a line of %d: %q", tt.width, n, line)
 			}
 		}
 	}
