@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
@@ -137,10 +138,33 @@ func TestRowsLinkTheValuesTheyCarry(t *testing.T) {
 		t.Errorf("counts: %+v", r)
 	}
 	got := query(t, w, "SELECT identifier, value, first_seen_at, last_seen_at FROM identity_customer WHERE value IN ('1', '3')")
-	if want := []string{"user_id|1|2025-01-02|2025-03-01", "user_id|3|NULL|NULL"}; strings.Join(got, ",") != strings.Join(want, ",") {
+	if want := []string{"user_id|1|2025-01-02|2025-03-01", "user_id|3|2026-01-01|NULL"}; strings.Join(got, ",") != strings.Join(want, ",") {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	if left := query(t, w, "SELECT table_name FROM information_schema.tables WHERE table_name LIKE '%\\_\\_%' ESCAPE '\\'"); len(left) > 0 {
 		t.Errorf("work tables are left: %v", left)
+	}
+}
+
+// Without times the older profile is the one that an earlier build made, whatever its values are called.
+func TestOlderProfileSurvivesWithoutTimes(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	spec := customer(&config.Input{Identifiers: map[string]string{"user_id": "uid", "email": "mail"}})
+	day := func(n int, rows string) []string {
+		spec.AsOf = asOf.AddDate(0, 0, n)
+		exec(t, w, "CREATE OR REPLACE TABLE t1 AS SELECT * FROM (VALUES "+rows+") v(uid, mail)")
+		build(t, w, spec)
+		return query(t, w, "SELECT DISTINCT profile_id FROM identity_customer")
+	}
+	first := day(0, "('zz', 'z@x.dk')")
+	day(1, "('zz', 'z@x.dk'), ('aa', 'a@x.dk')")
+	merged := day(2, "('zz', 'z@x.dk'), ('aa', 'a@x.dk'), ('aa', 'z@x.dk')")
+	if len(first) != 1 || len(merged) != 1 || merged[0] != first[0] {
+		t.Errorf("got %v, want the first id to survive: %v", merged, first)
+	}
+	got := query(t, w, "SELECT value, first_seen_at, last_seen_at FROM identity_customer WHERE identifier = 'user_id'")
+	if want := []string{"aa|2026-01-02|NULL", "zz|2026-01-01|NULL"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }

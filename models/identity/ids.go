@@ -10,9 +10,10 @@ import (
 )
 
 // nodes puts all values into one table, each with its component: (level, h, value, first_seen_at, last_seen_at, born, comp).
-// born is first_seen_at, or the end of time where it is not known, so that it sorts last.
+// born is first_seen_at. A value whose inputs tell no time was first seen when a build first met it: so it is older than what came
+// later, as a person would say.
 func (b *builder) nodes(ctx context.Context, labels string) (string, error) {
-	born := "coalesce(first_seen_at, " + b.endOfTime() + ") AS born"
+	const born = "first_seen_at AS born"
 	var parts, lower []string
 	levels := len(b.spec.Entity.Identifiers)
 	for level := 1; level <= levels; level++ {
@@ -27,7 +28,30 @@ func (b *builder) nodes(ctx context.Context, labels string) (string, error) {
 		}
 		lower = append(lower, table)
 	}
-	return b.create(ctx, "nodes", strings.Join(parts, "\nUNION ALL "))
+	nodes, err := b.create(ctx, "nodes", strings.Join(parts, "\nUNION ALL "))
+	if err != nil {
+		return "", err
+	}
+	timeless, err := b.ints(ctx, "SELECT count(*) FROM "+nodes+" WHERE first_seen_at IS NULL")
+	if err != nil || timeless[0] == 0 {
+		return nodes, err
+	}
+	return b.datedNodes(ctx, nodes)
+}
+
+// datedNodes gives the values without a time the one at which a build first met them.
+func (b *builder) datedNodes(ctx context.Context, nodes string) (string, error) {
+	there, err := b.w.Exists(ctx, b.spec.Prior)
+	if err != nil {
+		return "", err
+	}
+	seen, from := "coalesce(n.first_seen_at, "+b.d.Time(b.spec.AsOf)+")", nodes+" AS n"
+	if there {
+		seen = "coalesce(n.first_seen_at, p.first_seen_at, " + b.d.Time(b.spec.AsOf) + ")"
+		from += fmt.Sprintf(` LEFT JOIN (SELECT %s AS level, value, first_seen_at FROM %s) AS p
+ON n.first_seen_at IS NULL AND p.level = n.level AND p.value = n.value`, b.levelOf("identifier"), b.d.Table(b.spec.Prior))
+	}
+	return b.create(ctx, "dated", fmt.Sprintf("SELECT n.level, n.h, n.value, %[1]s AS first_seen_at, n.last_seen_at, %[1]s AS born, n.comp FROM %[2]s", seen, from))
 }
 
 // component is the FROM item and the expression that give the component of a level's values x. lower are the components of the
@@ -42,10 +66,6 @@ func (b *builder) component(level int, labels string, lower []string) (from, com
 	from += fmt.Sprintf(" LEFT JOIN %s AS l ON l.v = coalesce(x.lo, x.h)", labels)
 	comps = append(comps, "l.label", "x.lo", "x.h")
 	return from, "coalesce(" + strings.Join(comps, ", ") + ")"
-}
-
-func (b *builder) endOfTime() string {
-	return b.d.Cast("'9999-12-31 00:00:00'", warehouse.Timestamp)
 }
 
 // oldest is the place of a value in the order of age within its born: trust first, then the value.

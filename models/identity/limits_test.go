@@ -15,7 +15,7 @@ import (
 
 // reference decides limits as DESIGN §12 says it, on sets of texts: level by level, the oldest value first.
 func reference(rows []row, limits [3]int) (of map[string]string, refused []string) {
-	age := ages(rows)
+	age := ages(rows, nil)
 	var groups []map[string]bool // of values
 	attached := make([]map[string]bool, len(rows))
 	for level := range limits {

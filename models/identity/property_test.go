@@ -200,6 +200,7 @@ func TestIDsAreKept(t *testing.T) {
 		exec(t, w, "DROP TABLE IF EXISTS identity_customer", "DROP TABLE IF EXISTS identity_customer_merges")
 		spec := customer(allColumns("t1"))
 		var before map[string]string
+		var seen map[string]int   // value → its day, as the build before knew it
 		gone := map[string]bool{} // ids that ended in another
 		for build := range rapid.IntRange(2, 4).Draw(rt, "builds") {
 			rows := rowsOf(rt, fmt.Sprintf("rows%d", build))
@@ -210,8 +211,9 @@ func TestIDsAreKept(t *testing.T) {
 				rt.Fatalf("got %v, want %v", got, want)
 			}
 			if before != nil {
-				checkKept(rt, before, after, ages(rows), gone)
+				checkKept(rt, before, after, ages(rows, seen), gone)
 			}
+			seen = days(rows, seen)
 			_ = result
 			again := buildWith(t, w, spec, finishBelow)
 			if again.Born+again.Merged+again.Split != 0 {
@@ -241,20 +243,37 @@ func sameMap(a, b map[string]string) bool {
 }
 
 // ages orders values as the oldest identifier is found: first seen, then trust, then the value.
-func ages(rows []row) map[string]string {
+func ages(rows []row, seen map[string]int) map[string]string {
 	out := map[string]string{}
+	when := days(rows, seen)
 	for _, r := range rows {
 		for i, v := range r.values {
-			if v == "" {
+			if v != "" {
+				out[r.key(i)] = fmt.Sprintf("%02d %d %s", when[r.key(i)], i, r.key(i))
+			}
+		}
+	}
+	return out
+}
+
+// days are the first days of the values of rows; of those without one, what the build before knew, else the day of the builds: 99.
+func days(rows []row, seen map[string]int) map[string]int {
+	out := map[string]int{}
+	for _, r := range rows {
+		for _, key := range r.keys() {
+			if day, ok := out[key]; r.day > 0 && (!ok || r.day < day) {
+				out[key] = r.day
+			}
+		}
+	}
+	for _, r := range rows {
+		for _, key := range r.keys() {
+			if _, ok := out[key]; ok {
 				continue
 			}
-			day := r.day
-			if day == 0 {
-				day = 99
-			}
-			age := fmt.Sprintf("%02d %d %s", day, i, r.key(i))
-			if old, ok := out[r.key(i)]; !ok || age < old {
-				out[r.key(i)] = age
+			out[key] = 99
+			if day, ok := seen[key]; ok {
+				out[key] = day
 			}
 		}
 	}
