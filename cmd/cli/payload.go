@@ -247,7 +247,11 @@ func difference(want, got []byte, showValues bool) string {
 	for at < len(w) && at < len(g) && bytes.Equal(w[at], g[at]) {
 		at++
 	}
-	said := fmt.Sprintf("differs in line %d, at %s", at+1, strings.Join(placeOf(g[:min(at+1, len(g))]), "."))
+	place := placeOf(g[:min(at+1, len(g))])
+	if n, m := requestCount(want), requestCount(got); n != m && isPrefix(w, g, at) {
+		return fmt.Sprintf("differs after request %d: expected %s, sent %s", min(n, m), plural(int64(n), "request"), count(int64(m)))
+	}
+	said := fmt.Sprintf("differs in line %d, at %s", at+1, strings.Join(place, "."))
 	if !showValues {
 		return said
 	}
@@ -258,6 +262,18 @@ func difference(want, got []byte, showValues bool) string {
 		return strings.TrimSuffix(string(bytes.TrimSpace(lines[at])), ",")
 	}
 	return fmt.Sprintf("%s: expected %s, sent %s", said, line(w), line(g))
+}
+
+func requestCount(document []byte) int {
+	var list []json.RawMessage
+	_ = json.Unmarshal(document, &list) // both were made by json.Indent
+	return len(list)
+}
+
+// isPrefix tells whether the lists are equal up to the end of the shorter one: the first different line is that of its end.
+func isPrefix(w, g [][]byte, at int) bool {
+	ends := func(lines [][]byte) bool { return at >= len(lines)-3 }
+	return ends(w) || ends(g)
 }
 
 // placeOf is the path to the last of the lines of an indented document: request 1, body, changes 2, fields, city.
