@@ -63,9 +63,9 @@ type Spec struct {
 type Rate struct {
 	Requests int
 	Per      time.Duration
-	// The headers in which the vendor's answers tell the limit that holds for this account, its window in milliseconds, and how
-	// many requests are left in it; "" = it does not.
-	LimitHeader, WindowHeader, RemainingHeader string
+	// The headers in which the vendor's answers tell the limit that holds for this account, and its window in milliseconds; "" =
+	// they do not.
+	LimitHeader, WindowHeader string
 }
 
 // Option is one key of a destination's configuration or of a sync's `options:`.

@@ -15,8 +15,9 @@ const (
 	// at most headroom × allowed + 1; what is left lies between that and the limit for requests that arrive closer together than
 	// they were sent.
 	headroom = 0.985
-	slower   = 0.8  // of the rate, once the vendor says that it was too fast
-	faster   = 1.02 // a second without that, until the rate is reached again
+	slower   = 0.8 // of the rate, once the vendor says that it was too fast
+	// lateness is how late a timer may wake a request without the next ones being late too.
+	lateness = 10 * time.Millisecond
 	// leastRate is as slow as it gets, in requests a second.
 	leastRate = 0.2
 )
@@ -27,22 +28,24 @@ const (
 type Pacer struct {
 	headers destination.Rate
 	now     func() time.Time
+	turn    chan struct{} // held by the one who waits for the next place
 
 	mu      sync.Mutex
 	allowed float64   // requests a second that may be made; 0 = not known
 	rate    float64   // that are made at most; 0 = unlimited
-	next    time.Time // the first place in the row that is free
+	next    time.Time // when the next request may start
 	paused  time.Time
 	slowed  time.Time // when a 429 was last acted on; zero = the rate is what is allowed
+	ceiling float64   // the rate at which that was
 	grown   time.Time
 	second  time.Time // of the count below
-	count   int
-	recent  float64 // requests in the second before
+	count   int       // requests that were not too many
+	recent  float64   // of them in the second before
 }
 
 // NewPacer spaces requests by a declared rate; without one they are unlimited until the vendor refuses some.
 func NewPacer(r destination.Rate) *Pacer {
-	p := &Pacer{headers: r, now: time.Now}
+	p := &Pacer{headers: r, now: time.Now, turn: make(chan struct{}, 1)}
 	if r.Requests > 0 && r.Per > 0 {
 		p.set(r.Requests, r.Per)
 	}
@@ -54,9 +57,6 @@ func (p *Pacer) set(requests int, per time.Duration) {
 	allowed := headroom * float64(requests) / per.Seconds()
 	if allowed == p.allowed {
 		return
-	}
-	if now := p.now(); allowed < p.rate && p.next.After(now) { // the places given ahead count as if they were given at this rate
-		p.next = now.Add(time.Duration(float64(p.next.Sub(now)) * p.rate / allowed))
 	}
 	p.allowed, p.rate, p.slowed = allowed, allowed, time.Time{}
 }
@@ -73,52 +73,62 @@ func (p *Pacer) Pause(d time.Duration) {
 	}
 }
 
-// Wait returns when a request may start; an error where the run ends first.
+// Wait returns when a request may start; an error where the run ends first. Who waits has no place in the row yet: what the
+// vendor says meanwhile, and another rate, hold for all.
 func (p *Pacer) Wait(ctx context.Context, halted <-chan struct{}) error {
-	wait := p.reserve()
-	if wait <= 0 {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-halted:
-			return errHalted
-		default:
-			return nil
-		}
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
-		return nil
+	case p.turn <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-halted:
 		return errHalted
 	}
+	defer func() { <-p.turn }()
+	for {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		select {
+		case <-halted:
+			return errHalted
+		default:
+		}
+		wait := p.take()
+		if wait <= 0 {
+			return nil
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		case <-halted:
+		}
+		timer.Stop()
+	}
 }
 
-// reserve takes the next place in the row and tells how far off it is. Places that were given stay as they are when the rate
-// changes (a token bucket would pay them back at the new one, and let through too many); after a pause they go on one by one.
-func (p *Pacer) reserve() time.Duration {
+// take gives the next place in the row if it is due, and otherwise tells how far off it is. Places lie on a grid: one that is
+// taken a little late does not shift those after it.
+func (p *Pacer) take() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
-	at := now
-	if p.paused.After(at) {
-		at = p.paused
+	due := p.paused
+	if p.rate > 0 && p.next.After(due) {
+		due = p.next
+	}
+	if due.After(now) {
+		return due.Sub(now)
 	}
 	if p.rate > 0 {
-		if p.next.After(at) {
-			at = p.next
+		interval := time.Duration(float64(time.Second) / p.rate)
+		if now.Sub(p.next) < min(interval/4, lateness) {
+			p.next = p.next.Add(interval)
+		} else {
+			p.next = now.Add(interval)
 		}
-		p.next = at.Add(time.Duration(float64(time.Second) / p.rate))
 	}
-	if now.Sub(p.second) >= time.Second {
-		p.recent, p.count, p.second = float64(p.count)/max(now.Sub(p.second).Seconds(), 1), 0, now
-	}
-	p.count++
-	return at.Sub(now)
+	return 0
 }
 
 // Gate is httpx's question before each request. The first one of a Write has waited already (httpx.Paid).
@@ -131,16 +141,15 @@ func (p *Pacer) Observe(tooMany bool, header func(name string) string) {
 	now := p.now()
 	if requests, per, ok := p.told(header); ok {
 		p.set(requests, per)
-		if !tooMany && header(p.headers.RemainingHeader) == "0" {
-			if until := now.Add(2 * per / time.Duration(requests)); until.After(p.paused) {
-				p.paused = until
-			}
-		}
 	}
 	if tooMany {
 		p.slowDown(now)
 		return
 	}
+	if now.Sub(p.second) >= time.Second {
+		p.recent, p.count, p.second = float64(p.count)/max(now.Sub(p.second).Seconds(), 1), 0, now
+	}
+	p.count++
 	p.speedUp(now)
 }
 
@@ -166,9 +175,10 @@ func (p *Pacer) slowDown(now time.Time) {
 		return
 	}
 	p.slowed, p.grown = now, now
-	if p.rate == 0 {
-		p.rate = max(p.recent, float64(p.count))
+	if taken := max(p.recent, float64(p.count), 1); p.rate == 0 || p.allowed == 0 && taken < p.rate {
+		p.rate = taken
 	}
+	p.ceiling = p.rate
 	p.rate = max(slower*p.rate, leastRate)
 }
 
@@ -177,7 +187,13 @@ func (p *Pacer) speedUp(now time.Time) {
 		return
 	}
 	p.grown = now
-	if p.rate *= faster; p.allowed > 0 && p.rate >= p.allowed {
+	switch { // fast where it is safe, slowly near the rate that was too much, and fast again once that is left behind
+	case p.rate < 0.75*p.ceiling, p.rate > 1.2*p.ceiling:
+		p.rate *= 1.2
+	default:
+		p.rate *= 1.02
+	}
+	if p.allowed > 0 && p.rate >= p.allowed {
 		p.rate, p.slowed = p.allowed, time.Time{}
 	}
 }

@@ -48,7 +48,6 @@ func (Connector) Spec() destination.Spec {
 		Rate: destination.Rate{
 			Requests: 100, Per: 10 * time.Second, // until an answer says what the account may do (usage guidelines, 2026)
 			LimitHeader: "X-HubSpot-RateLimit-Max", WindowHeader: "X-HubSpot-RateLimit-Interval-Milliseconds",
-			RemainingHeader: "X-HubSpot-RateLimit-Remaining",
 		},
 		Concurrency: 8,
 		Limits: []string{
