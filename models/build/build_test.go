@@ -282,6 +282,21 @@ func TestLookback(t *testing.T) {
 	}
 }
 
+// A column that no longer fits what is there leaves the relation as it was, and says how to begin anew.
+func TestIncrementalOfAnotherType(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, model("m", "incremental", "select {{ var('n') }} as id, {{ var('v') }} as v", "id"))
+	f.project.Vars["n"], f.project.Vars["v"] = 1, 5
+	f.mustRun(f.hooks)
+	f.project.Vars["n"], f.project.Vars["v"] = 2, "'x'"
+	_, err := f.run(f.hooks)
+	if err == nil || !strings.Contains(err.Error(), "models/m.sql:1: the warehouse refuses model m: ") || !strings.Contains(err.Error(), "dray build m --full-refresh") {
+		t.Errorf("got %v", err)
+	}
+	f.expect("select * from dray.m", "1,5")
+	f.expect("select count(*) from information_schema.tables where table_name like '%__new'", "0")
+}
+
 // Rows with a NULL in their key are replaced like others: else each build would add them once more.
 func TestIncrementalNullKey(t *testing.T) {
 	t.Parallel()

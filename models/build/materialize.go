@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -125,7 +126,15 @@ func (r *runner) increment(ctx context.Context, n *compile.Node) error {
 		// fresh stays: the view reads it.
 		return r.replace(ctx, n.Relation, "VIEW", d.CreateView(n.Relation, r.union(n, prior, fresh, old, added, since)))
 	}
-	return w.Atomic(ctx, r.merge(n, fresh, old, added, since)...)
+	err = w.Atomic(ctx, r.merge(n, fresh, old, added, since)...)
+	if _, mismatch := theirs(err); mismatch {
+		_, _ = w.Exec(context.WithoutCancel(ctx), "DROP TABLE IF EXISTS "+d.Table(fresh)) // the next build would replace it anyway
+		var e *diag.Error
+		if errors.As(r.refused(n, err), &e) {
+			return e.WithHint("where a column's type has changed, build the model anew: dray build %s --full-refresh", n.Name)
+		}
+	}
+	return err
 }
 
 // since is the condition that a relation's row is in the window that an incremental model reads again; of "" it is the window's
