@@ -97,11 +97,11 @@ func (l *Ledger) RecoveredSQL(sync, runID string, now time.Time) string {
 }
 
 // PruneSQL drops what is older than the project keeps; part of a transaction.
-func (l *Ledger) PruneSQL(sync string, before time.Time) []string {
+func (l *Ledger) PruneSQL(before time.Time) []string {
 	d := l.W.Dialect()
 	return []string{
-		"DELETE FROM " + d.Table(l.Names.Deliveries()) + " WHERE " + d.Quote("at") + " < " + d.Time(before) + " AND sync = " + d.Text(sync),
-		"DELETE FROM " + d.Table(l.Names.Runs()) + " WHERE started_at < " + d.Time(before) + " AND sync = " + d.Text(sync),
+		"DELETE FROM " + d.Table(l.Names.Deliveries()) + " WHERE " + d.Quote("at") + " < " + d.Time(before),
+		"DELETE FROM " + d.Table(l.Names.Runs()) + " WHERE started_at < " + d.Time(before),
 	}
 }
 

@@ -111,7 +111,11 @@ func (l *Layout) carriedSnapshot(st Standing, now time.Time) string {
 		}
 	}
 	cast(l.PrimaryKey, []Column{st.PrimaryKey})
-	cast(l.DestKey, []Column{st.DestKey})
+	if keys := l.recastKeys(st); keys != nil { // made of its columns, whose text may be another in their new types
+		inner = append(inner, d.JSONArray(keys...)+" AS dest_key")
+	} else {
+		cast(l.DestKey, []Column{st.DestKey})
+	}
 	if l.Sync.Mode != destination.Insert {
 		for _, c := range l.Keys {
 			cast(c, st.Keys)
@@ -141,6 +145,57 @@ func (l *Layout) carriedSnapshot(st Standing, now time.Time) string {
 	return "SELECT " + strings.Join(outer, ", ") + " FROM (SELECT " + strings.Join(inner, ", ") + ", " + hash +
 		" AS hash, o.remote_id, o.origin, o.acknowledged_at, " + until + " AS uncertain_until, o.theirs FROM " +
 		d.Table(l.Names.Snapshot(l.Sync.Name)) + " o) c"
+}
+
+// recastKeys are the columns of a composite identity in their new types; nil where they did not change.
+func (l *Layout) recastKeys(st Standing) []string {
+	if l.Sync.Mode == destination.Insert || len(l.Sync.Keys) != 1 || len(l.Keys) != len(st.Keys) || sameColumns(st.Keys, l.Keys) {
+		return nil
+	}
+	var out []string
+	for i, c := range l.Keys {
+		q := "o." + l.Dialect.Quote(c.Column)
+		if st.Keys[i].Type != c.Type {
+			q = l.Dialect.TryCast(q, c.Type)
+		}
+		out = append(out, q)
+	}
+	return out
+}
+
+// Misfits counts the rows of the snapshot whose identity cannot be carried over to the type that it has now.
+func (l *Layout) Misfits(ctx context.Context, w Querier, st Standing) (int64, error) {
+	if !st.Exists || l.DestKey.Type == st.DestKey.Type && sameColumns(st.Keys, l.Keys) {
+		return 0, nil
+	}
+	d := l.Dialect
+	lost := []string{"false"}
+	fits := func(was, is Column) {
+		if was.Type != is.Type {
+			q := "o." + d.Quote(is.Column)
+			lost = append(lost, "("+q+" IS NOT NULL AND "+d.TryCast(q, is.Type)+" IS NULL)")
+		}
+	}
+	fits(st.DestKey, l.DestKey)
+	for i, c := range l.Keys {
+		if i < len(st.Keys) && l.Sync.Mode != destination.Insert {
+			fits(st.Keys[i], c)
+		}
+	}
+	rows, err := w.Query(ctx, "SELECT count(*) FROM "+d.Table(l.Names.Snapshot(l.Sync.Name))+" o WHERE "+strings.Join(lost, " OR "))
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		return 0, rows.Err()
+	}
+	v, err := rows.Values()
+	if err != nil {
+		return 0, err
+	}
+	n, _ := v[0].(int64)
+	return n, nil
 }
 
 // kept are the columns of dropped fields that are not old enough to go.

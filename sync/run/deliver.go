@@ -318,8 +318,9 @@ func (r *one) close(ctx context.Context, c *commit.Committer, set commit.Set, ca
 	if cause == nil { // an approval serves once
 		statements = append(statements, r.ledger.UsedSQL(r.sync.Name, append(slices.Clone(r.verdict.Used), r.used...))...)
 	}
-	if keep := r.Project.Retention.Duration; keep > 0 {
-		statements = append(statements, r.ledger.PruneSQL(r.sync.Name, now.Add(-keep))...)
+	keep := r.Project.Retention.Duration
+	if keep > 0 {
+		statements = append(statements, r.ledger.PruneSQL(now.Add(-keep))...)
 	}
 	statements = append(statements, end, r.ledger.UnlockSQL(r.sync.Name, r.holder))
 	if err := c.Commit(ctx, set, statements...); err != nil {
@@ -329,6 +330,11 @@ func (r *one) close(ctx context.Context, c *commit.Committer, set commit.Set, ca
 	r.meta, r.locked = m, false
 	if err := r.State.Learn(ctx, r.Project.Schema, r.sync.Name, m.Generation, m.Revision); err != nil {
 		return err
+	}
+	if keep > 0 {
+		if err := r.State.Prune(ctx, now.Add(-keep)); err != nil {
+			return err
+		}
 	}
 	return r.State.Committed(ctx, r.holder.RunID, nil, true)
 }

@@ -144,6 +144,14 @@ func (r *one) plan(ctx context.Context) error {
 // prepare makes the tables that the plan reads fit the layout, and says so in meta.
 func (r *one) prepare(ctx context.Context, l *plan.Layout, o *plan.Options) error {
 	now := r.deps.now()
+	misfits, err := l.Misfits(ctx, r.Warehouse, o.Standing)
+	if err != nil {
+		return err
+	}
+	if misfits > 0 { // their removes would name nobody
+		return diag.Errorf(diag.Stopped, "binding.key_type", "%s: the key's type is %s now, and %d keys that were sent do not fit it; nothing was sent", r.sync.Name, l.DestKey.Type, misfits).
+			WithHint("correct the type in the model; or begin anew: dray reset %s", r.sync.Name)
+	}
 	if err := l.Prepare(ctx, r.Warehouse, o.Standing, now); err != nil {
 		return err
 	}

@@ -171,6 +171,12 @@ func (s *State) End(ctx context.Context, r Run) error {
 	return wrap("writing", err)
 }
 
+// Prune forgets runs that ended and began before a time. A run that did not end stays: its journal may still be needed.
+func (s *State) Prune(ctx context.Context, before time.Time) error {
+	_, err := s.db.ExecContext(ctx, "DELETE FROM runs WHERE finished_at IS NOT NULL AND started_at < ?", before.UTC().Format(time.RFC3339Nano))
+	return wrap("writing", err)
+}
+
 // Runs lists the newest first; sync "" = of all.
 func (s *State) Runs(ctx context.Context, schema, sync string, limit int) ([]Run, error) {
 	rows, err := s.db.QueryContext(ctx, "SELECT run_id, schema, sync, started_at, coalesce(finished_at, ''), coalesce(status, ''), coalesce(report, '') FROM runs WHERE schema = ? AND (? = '' OR sync = ?) ORDER BY started_at DESC, run_id LIMIT ?",
