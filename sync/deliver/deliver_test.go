@@ -240,7 +240,7 @@ func TestTooFewOutcomes(t *testing.T) {
 	got := run(t.Context(), pages{pageOf(0, 1, 2)}, func(_ context.Context, b *destination.Batch) ([]destination.Outcome, error) {
 		return all(destination.Delivered, b)[1:], nil
 	}, nil)
-	if got.rows[1].Class != deliver.Uncertain || got.rows[2].Class != deliver.Uncertain {
+	if r := got.rows[1]; r.Class != deliver.Uncertain || r.Code != "bad_outcomes" || got.rows[2].Class != deliver.Uncertain {
 		t.Errorf("the rows are %+v", got.rows)
 	}
 }
