@@ -68,7 +68,9 @@ type Error struct {
 	Code string // stable, dotted, for machines: "sync.unknown_field"
 	Msg  string // what is wrong, one line, no trailing full stop
 	Hint string // the way out: "did you mean lifecyclestage?", "run dray build first"
-	Err  error  // the cause, for errors.Is; its text is shown after Msg
+	// Dangling: it names something that does not exist. Such a fault stands on its own, whatever else is wrong around it.
+	Dangling bool
+	Err      error // the cause, for errors.Is; its text is shown after Msg
 }
 
 // Error is `file:line:col: message: cause (hint)`.

@@ -336,7 +336,7 @@ func (r *resolver) missing(k Kind, name, code string) *diag.Error {
 	if k == Source {
 		what = "source table"
 	}
-	err := &diag.Error{Code: code, Msg: fmt.Sprintf("there is no %s %q", what, name)}
+	err := &diag.Error{Code: code, Dangling: true, Msg: fmt.Sprintf("there is no %s %q", what, name)}
 	known := r.names(k)
 	if near := config.Suggest(name, known); near != "" {
 		return err.WithHint("did you mean %s?", near)

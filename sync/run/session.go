@@ -48,8 +48,8 @@ func Prepare(deps Deps, o Options) (*Prepared, error) {
 	return &Prepared{Project: project, Graph: g, AsOf: project.Clock(deps.now())}, nil
 }
 
-// allProblems adds to what loading found what resolving finds, so that a user sees everything at once; but nothing about lines
-// that are known to be wrong: that would follow from the first fault.
+// allProblems adds to what loading found what resolving finds, so that a user sees everything at once; but of lines that are known
+// to be wrong only the names that nothing has: the rest would follow from the first fault.
 func allProblems(project *config.Project, deps Deps, err error) error {
 	var found diag.List
 	found.Add(err)
@@ -60,7 +60,9 @@ func allProblems(project *config.Project, deps Deps, err error) error {
 	var more diag.List
 	more.Add(gerr)
 	for _, e := range more {
-		same := func(f *diag.Error) bool { return f.Pos.File == e.Pos.File && f.Pos.Line == e.Pos.Line }
+		same := func(f *diag.Error) bool {
+			return f.Pos == e.Pos || !e.Dangling && f.Pos.File == e.Pos.File && f.Pos.Line == e.Pos.Line
+		}
 		if !slices.ContainsFunc(found, same) {
 			found = append(found, e)
 		}
