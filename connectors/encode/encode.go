@@ -6,6 +6,7 @@ package encode
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/dray-dev/dray/connectors/destination"
@@ -36,7 +37,7 @@ func (e *Encoder) Change(dst []byte, c *destination.Change) ([]byte, error) {
 	dst = append(dst, `{"operation":"`...)
 	dst = append(dst, c.Operation...)
 	dst = append(dst, `","key":`...)
-	dst, err := e.key.append(dst, c.Key)
+	dst, err := e.appendKey(dst, c.Key)
 	if err != nil {
 		return dst[:start], err
 	}
@@ -55,6 +56,18 @@ func (e *Encoder) Change(dst []byte, c *destination.Change) ([]byte, error) {
 	dst = append(dst, `,"dedupe_id":`...)
 	dst = String(dst, c.DedupeID)
 	return append(dst, '}'), nil
+}
+
+// appendKey leaves out the identities that a row does not have, of a sync that names several: a key never has a part that is NULL.
+func (e *Encoder) appendKey(dst []byte, key []any) ([]byte, error) {
+	if !slices.Contains(key, nil) || len(key) == 1 {
+		return e.key.append(dst, key)
+	}
+	send := make([]bool, len(key))
+	for i, v := range key {
+		send[i] = v != nil
+	}
+	return e.key.appendSome(dst, key, send)
 }
 
 // object is a JSON object made of columns: values in the order they are written, each after its prefix.

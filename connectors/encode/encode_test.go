@@ -85,6 +85,21 @@ func TestChange(t *testing.T) {
 	}
 }
 
+// key: [{mail: …}, {nick: …}] is the first that is not NULL, and the others are not there.
+func TestOneOfSeveralKeys(t *testing.T) {
+	t.Parallel()
+	e, err := encode.New(&destination.Schema{Key: []destination.Column{{Name: "mail"}, {Name: "nick"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, key := range map[string][]any{`{"mail":"a"}`: {"a", nil}, `{"nick":"b"}`: {nil, "b"}, `{"mail":"a","nick":"b"}`: {"a", "b"}} {
+		got, err := e.Change(nil, &destination.Change{Operation: destination.OpRemove, Key: key})
+		if err != nil || string(got) != `{"operation":"remove","key":`+want+`,"fields":{},"dedupe_id":""}` {
+			t.Errorf("%v: %s, %v", key, got, err)
+		}
+	}
+}
+
 func TestValuesThatJSONCannotCarry(t *testing.T) {
 	t.Parallel()
 	e, err := encode.New(&destination.Schema{
