@@ -35,7 +35,7 @@ func TestKilledBetweenCheckpoints(t *testing.T) {
 					m.die()
 				}
 				if n >= c.at {
-					return verdict{apply: func(int) bool { return n%2 == 0 }, drop: true}
+					return verdict{apply: func(int) bool { return n == c.at }, drop: true} // the dead send no more
 				}
 				return verdict{status: 200}
 			}

@@ -176,15 +176,14 @@ func (v *world) log(format string, args ...any) {
 // answer is the destination's behaviour; the receiver's lock is held.
 func (v *world) answer(_ int, b *hookBody) verdict {
 	none := func(int) bool { return false }
-	if v.doomed && !v.dead && v.rng.IntN(4) == 0 {
-		v.process.die()
-	}
-	if v.dead { // the process that would hear the answer is dead
-		v.log("  request of %d: sender dead, %s", len(b.Changes), describe(b))
-		if v.rng.IntN(2) == 0 {
-			return verdict{drop: true}
-		}
+	if v.dead { // what a process that died would have sent later never comes
 		return verdict{apply: none, drop: true}
+	}
+	if v.doomed && v.rng.IntN(4) == 0 {
+		v.process.die()
+		taken := v.rng.IntN(2) == 0
+		v.log("  request: the sender dies, taken=%v %s", taken, describe(b))
+		return verdict{apply: func(int) bool { return taken }, drop: true}
 	}
 	if !v.faults {
 		v.log("  request: taken %s", describe(b))
