@@ -434,7 +434,7 @@ func TestCrash(t *testing.T) {
 		for range 3 + v.rng.IntN(6) {
 			v.mutate()
 			_, _ = v.run()
-			if v.rng.IntN(5) == 0 || v.dead && v.rng.IntN(2) == 0 {
+			if v.rng.IntN(5) == 0 || v.dead && v.rng.IntN(3) > 0 {
 				v.loseState()
 			}
 		}
