@@ -175,17 +175,38 @@ func (c *Changes) rekey(ctx context.Context, w Querier, o Options, found check) 
 	if l.Sync.Object.MembersByID { // a member moves only where both keys name the same record
 		same = " AND a.remote_id = g.remote_id"
 	}
-	pairs := fmt.Sprintf(`(SELECT a.primary_key, a.key_hash AS new_hash, g.key_hash AS old_hash, g.dest_key AS old_dest_key, g.remote_id, g.origin, g.theirs FROM
+	pairs := fmt.Sprintf(`(SELECT s.*, a.key_hash AS new_hash, g.remote_id AS record FROM
 (SELECT primary_key, min(key_hash) AS key_hash, min(remote_id) AS remote_id FROM %[1]s WHERE operation = 'add' AND state = 'send' GROUP BY primary_key HAVING count(*) = 1) a
-JOIN (SELECT primary_key, min(key_hash) AS key_hash, min(dest_key) AS dest_key, min(remote_id) AS remote_id, min(origin) AS origin, min(theirs) AS theirs FROM %[1]s WHERE NOT from_model AND remote_id IS NOT NULL GROUP BY primary_key HAVING count(*) = 1) g
-ON a.primary_key = g.primary_key%[2]s)`, t, same)
+JOIN (SELECT primary_key, min(dest_key) AS dest_key, min(remote_id) AS remote_id FROM %[1]s WHERE NOT from_model AND remote_id IS NOT NULL GROUP BY primary_key HAVING count(*) = 1) g
+ON a.primary_key = g.primary_key%[2]s
+JOIN %[3]s s ON s.dest_key = g.dest_key)`, t, same, l.snapshotFrom(o.Standing, o.Now))
 	err := w.Atomic(ctx,
-		fmt.Sprintf("UPDATE %s AS p SET operation = 'rekey', old_dest_key = r.old_dest_key, remote_id = r.remote_id, origin = r.origin, theirs = r.theirs, matched = true, first_failed_at = NULL FROM %s r WHERE p.key_hash = r.new_hash AND p.operation = 'add'", t, pairs),
+		fmt.Sprintf("UPDATE %s AS p SET operation = 'rekey', old_dest_key = s.dest_key, remote_id = s.record, origin = s.origin, theirs = s.theirs, was_uncertain = s.uncertain_until, matched = true, first_failed_at = NULL%s FROM %s s WHERE p.key_hash = s.new_hash AND p.operation = 'add'",
+			t, l.rekeyed(), pairs),
 		fmt.Sprintf("DELETE FROM %s WHERE NOT from_model AND dest_key IN (SELECT old_dest_key FROM %[1]s WHERE operation = 'rekey')", t))
 	if err != nil {
 		return err
 	}
 	return c.again(ctx, w, o)
+}
+
+// rekeyed makes of an added row's values those of an update: what takes effect, its hash, and which fields differ.
+func (l *Layout) rekeyed() string {
+	d := l.Dialect
+	var set strings.Builder
+	hashed, mask := []string{"p.dest_key"}, []string{"''"}
+	for i, c := range l.Fields {
+		value := "(" + l.effectiveOf(i, "p", "true") + ")"
+		set.WriteString(", " + d.Quote(c.Column) + " = " + value)
+		if l.hashed(i) {
+			hashed = append(hashed, l.comparable(value, c))
+		}
+		mask = append(mask, l.differs(i, value, nil))
+	}
+	if l.special() {
+		set.WriteString(", hash = " + d.Hash(hashed...))
+	}
+	return set.String() + ", changed = CASE WHEN s.hash >= 0 THEN " + strings.Join(mask, " || ") + " END"
 }
 
 // again counts a plan that was changed after it was counted.

@@ -260,9 +260,9 @@ func (l *Layout) changeColumns(o Options) string {
 	if len(mask) == 0 {
 		mask = append(mask, "''")
 	}
-	hash := "j.hash"
+	hash := "coalesce(j.hash, s.hash)" // a row that left has the hash it was acknowledged with
 	if l.special() || o.Backfill != nil && o.Backfill.Fields != nil {
-		hash = "CASE WHEN " + left + " THEN NULL ELSE " + d.Hash(hashed...) + " END"
+		hash = "CASE WHEN " + left + " THEN s.hash ELSE " + d.Hash(hashed...) + " END"
 	}
 	keyHash := l.keyHash("coalesce(j.dest_key, s.dest_key)")
 	if !l.IntKey() {

@@ -295,9 +295,12 @@ func (l *Layout) special() bool {
 }
 
 // effective is what the destination holds after the update: the new value, or the acknowledged one where ours is not sent.
-func (l *Layout) effective(i int) string {
+func (l *Layout) effective(i int) string { return l.effectiveOf(i, "j", "j.sk IS NOT NULL") }
+
+// effectiveOf is effective where the new row has the alias n, and matched says that s is the snapshot's row of the same record.
+func (l *Layout) effectiveOf(i int, alias, matched string) string {
 	f, q := l.Sync.Fields[i], l.Dialect.Quote(l.Fields[i].Column)
-	n, s := "j."+q, "s."+q
+	n, s := alias+"."+q, "s."+q
 	value := n
 	if f.Tolerance > 0 {
 		value = fmt.Sprintf("CASE WHEN abs(CAST(%s AS DOUBLE) - CAST(%s AS DOUBLE)) <= %v THEN %s ELSE %s END", n, s, f.Tolerance, s, n)
@@ -307,7 +310,7 @@ func (l *Layout) effective(i int) string {
 		value = "CASE WHEN s.acknowledged_at IS NOT NULL THEN " + s + " ELSE " + n + " END"
 	}
 	if f.Write == "if_empty" { // what we wrote there, or found, stays
-		value = "CASE WHEN j.sk IS NOT NULL AND (" + s + " IS NOT NULL OR " + l.isTheirs("s", i) + ") THEN " + s + " ELSE " + n + " END"
+		value = "CASE WHEN " + matched + " AND (" + s + " IS NOT NULL OR " + l.isTheirs("s", i) + ") THEN " + s + " ELSE " + n + " END"
 	}
 	if f.Omit && f.Write != "if_empty" {
 		value = "coalesce(" + value + ", " + s + ")"

@@ -137,9 +137,10 @@ func (p *Pager) tail(c *destination.Change, page *Page, v []any) {
 		if len(v) > 7 {
 			c.Send = p.ours(v[7])
 		}
-	case destination.OpRekey:
-		c.OldKey = []any{v[6]}
-	case destination.OpUpdate:
+	case destination.OpRekey, destination.OpUpdate:
+		if c.Operation == destination.OpRekey {
+			c.OldKey = []any{v[6]}
+		}
 		mask, ok := v[4].(string)
 		some := s.Config.Send != "all" || p.c.backfill && p.c.only
 		if ok && uncertain.IsZero() && some && !s.Object.Replaces {
@@ -165,7 +166,7 @@ func (p *Pager) spare(c *destination.Change, changed string) {
 	for i, f := range p.c.Layout.Sync.Fields {
 		switch {
 		case f.Omit && c.Fields[i] == nil:
-		case f.Write == "on_add" && c.Operation == destination.OpUpdate && !object.Replaces && (i >= len(changed) || changed[i] != '1'):
+		case f.Write == "on_add" && c.Operation != destination.OpAdd && !object.Replaces && (i >= len(changed) || changed[i] != '1'):
 		default:
 			continue
 		}

@@ -195,3 +195,30 @@ func TestHubSpotWritesIfEmpty(t *testing.T) {
 		t.Fatalf("after both left the names are %v and %v", a, b)
 	}
 }
+
+// A changed key is an update of the record: what changed is sent, and what is written to new records alone is not.
+func TestHubSpotRekeySendsWhatChanged(t *testing.T) {
+	t.Parallel()
+	p, hub := hubspotProject(t, "via: contacts")
+	p.write("dray.yaml", strings.Replace(p.read("dray.yaml"), "fields: {firstname: name}",
+		"fields: {firstname: name, lastname: {column: name, write: on_add}, phone: {column: phone, nulls: omit}}", 1))
+	p.exec("ALTER TABLE raw.people ADD COLUMN phone VARCHAR", "UPDATE raw.people SET phone = '+4512345678'")
+	if _, err := p.run(); err != nil {
+		t.Fatal(err)
+	}
+	p.exec("UPDATE raw.people SET email = 'new@example.com', name = 'Another', phone = NULL WHERE id = 1")
+	reports, err := p.run()
+	if err != nil || reports[0].Delivered.Update != 1 || reports[0].Planned.Total() != 1 {
+		t.Fatalf("a changed key: %v %s", err, canonical(reports[0]))
+	}
+	now := hub.Records("contacts", "")["new@example.com"]
+	if now["firstname"] != "Another" || now["lastname"] != "name 1" || now["phone"] != "+4512345678" {
+		t.Fatalf("the record is %v", now)
+	}
+	if got := p.query("SELECT firstname, lastname, phone FROM dray.snapshot_contacts WHERE dest_key = 'new@example.com'"); len(got) != 1 || got[0] != "Anothername 1+4512345678" {
+		t.Fatalf("the snapshot has %q", got)
+	}
+	if reports, err = p.run(); err != nil || reports[0].Requests+reports[1].Requests != 0 {
+		t.Fatalf("quiet again: %v %s", err, canonical(reports))
+	}
+}

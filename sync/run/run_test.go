@@ -279,3 +279,19 @@ func TestSpecialFields(t *testing.T) {
 	}
 	p.must(0)
 }
+
+// A remove's dedupe id names the row that was there: a receiver that drops what it has seen must not drop a later remove.
+func TestDedupeIDsOfRemoves(t *testing.T) {
+	t.Parallel()
+	r := newReceiver(t)
+	p := hookProject(t, r, "mode: mirror\nkey: {id: id}\non_remove: delete\nguard: {allow_empty: true, max_removes: 100%}")
+	for n := range 2 {
+		p.exec(fmt.Sprintf("INSERT INTO raw.people VALUES (1, 'a@example.com', 'a', %d)", n))
+		p.must(0)
+		p.exec("DELETE FROM raw.people")
+		p.must(0)
+	}
+	if len(r.ids) != 4 {
+		t.Errorf("two adds and two removes have the dedupe ids %v", r.ids)
+	}
+}
