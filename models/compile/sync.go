@@ -222,7 +222,7 @@ func (s *Sync) fields(p *Program) error {
 				s.Spec.Type, s.Object.Name).WithHint("use write: on_add, or leave write out")
 		}
 		f := Field{
-			Name: c.Name, Path: SplitPath(c.Name), Column: FieldColumn(c.Name), Tolerance: c.Tolerance, Write: c.Write,
+			Name: c.Name, Path: config.SplitPath(c.Name), Column: FieldColumn(c.Name), Tolerance: c.Tolerance, Write: c.Write,
 			Ordered: c.Ordered, Trigger: c.Trigger == nil || *c.Trigger, Omit: s.Config.Nulls == "omit",
 		}
 		if c.Nulls != "" {
@@ -284,25 +284,6 @@ func segmentList(p *Program, names []string) string {
 		items = append(items, "CASE WHEN "+p.Dialect.Quote(flagColumn(name))+" THEN "+p.Dialect.Text(name)+" END")
 	}
 	return "list_filter([" + strings.Join(items, ", ") + "], lambda x: x IS NOT NULL)"
-}
-
-// SplitPath splits a field's name at its dots; \. is a dot that does not nest.
-func SplitPath(name string) []string {
-	var parts []string
-	var b strings.Builder
-	for i := 0; i < len(name); i++ {
-		switch {
-		case name[i] == '\\' && i+1 < len(name) && name[i+1] == '.':
-			b.WriteByte('.')
-			i++
-		case name[i] == '.':
-			parts = append(parts, b.String())
-			b.Reset()
-		default:
-			b.WriteByte(name[i])
-		}
-	}
-	return append(parts, b.String())
 }
 
 // FieldColumn is a field's column in snapshot and plan: its own name unless that is one of the engine's.

@@ -121,6 +121,10 @@ func TestProblems(t *testing.T) {
 				`p.yaml:1:143: input "q" names no identifier, so nobody knows whose its rows are (identifiers: {email: COLUMN})`,
 			},
 		},
+		"fields that nest": {
+			yaml: withSync("entity: customer\ndestination: hook\nobject: people\nmode: upsert\nkey: {id: user_id}\nfields:\n  a: ltv\n  a.b: email\n  c..d: email\n  e\\.f: email\n  e: email"),
+			want: []string{`field "a" cannot be a value and hold "a.b" (a dot that belongs to the name is written \.)`, `field "c..d": a dot nests, and a part beside it is empty`},
+		},
 		"none of a kind": {
 			yaml: "segments: [{name: s, entity: c, where: \"true\"}]",
 			want: []string{`p.yaml:1:30: there is no entity "c" (the project has no entities)`},

@@ -122,6 +122,23 @@ func (m *mapping) checkFields() {
 			m.checkSegmentField(f)
 		}
 	}
+	m.checkPaths()
+}
+
+// checkPaths: a dot in a field's name nests, so each part needs a name, and a value cannot hold another.
+func (m *mapping) checkPaths() {
+	for _, f := range m.sync.Fields {
+		pos, path := place(f.Node, m.sync.At("fields")), config.SplitPath(f.Name)
+		if slices.Contains(path, "") {
+			m.fail(diag.At(pos, "sync.field_path", "field %q: a dot nests, and a part beside it is empty", f.Name).WithHint(`a dot that belongs to the name is written \.`))
+			continue
+		}
+		for _, other := range m.sync.Fields {
+			if inner := config.SplitPath(other.Name); len(inner) > len(path) && slices.Equal(inner[:len(path)], path) {
+				m.fail(diag.At(pos, "sync.field_path", "field %q cannot be a value and hold %q", f.Name, other.Name).WithHint(`a dot that belongs to the name is written \.`))
+			}
+		}
+	}
 }
 
 // checkSegmentField: the segments of a field must be of the entity whose profiles are sent.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/dray-dev/dray/config"
 	"github.com/dray-dev/dray/connectors/destination"
 	"github.com/dray-dev/dray/internal/diag"
 	"github.com/dray-dev/dray/models/compile"
@@ -144,7 +145,7 @@ func (r *one) formerly(m ledger.Meta) (*compile.Sync, error) {
 	old.Fields = nil
 	for _, f := range m.Standing.Fields {
 		if f.Gone == "" {
-			old.Fields = append(old.Fields, compile.Field{Name: f.Name, Path: compile.SplitPath(f.Name), Column: f.Column, Expr: none(f), Trigger: true})
+			old.Fields = append(old.Fields, compile.Field{Name: f.Name, Path: config.SplitPath(f.Name), Column: f.Column, Expr: none(f), Trigger: true})
 		}
 	}
 	return &old, nil
