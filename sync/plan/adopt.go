@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/connectors/warehouse"
 )
 
 // AdoptSQL makes the snapshot say that the destination holds today's rows (`dray adopt`): what is known of records already stays.
@@ -17,12 +18,18 @@ func (l *Layout) AdoptSQL(o Options) string {
 	if l.Sync.Mode == destination.Insert {
 		hash = "CAST(0 AS " + d.HashType() + ")"
 	}
-	names = append(names, l.keyHash("m.dest_key")+" AS key_hash", hash+" AS hash", "s.remote_id", "coalesce(s.origin, 'adopted') AS origin",
-		d.Time(o.Now)+" AS acknowledged_at", "CAST(NULL AS TIMESTAMP) AS uncertain_until", "s.theirs")
+	none := "CAST(NULL AS " + d.Type(warehouse.Text) + ")"
+	remote, origin, theirs, known := none+" AS remote_id", "'adopted' AS origin", none+" AS theirs", ""
+	if o.Standing.Exists { // otherwise no join, which would also bring the rows out of their order
+		remote, origin, theirs = "s.remote_id", "coalesce(s.origin, 'adopted') AS origin", "s.theirs"
+		known = " LEFT JOIN " + l.snapshotFrom(o.Standing, o.Now) + " s ON s.dest_key = m.dest_key"
+	}
+	names = append(names, l.keyHash("m.dest_key")+" AS key_hash", hash+" AS hash", remote, origin,
+		d.Time(o.Now)+" AS acknowledged_at", "CAST(NULL AS TIMESTAMP) AS uncertain_until", theirs)
 	first := ""
 	if l.dedupes() {
 		first = " AND m.rn = 1"
 	}
-	return d.CreateTableAs(l.Names.Snapshot(l.Sync.Name), "SELECT "+strings.Join(names, ", ")+" FROM ("+l.mapped(&o)+") m LEFT JOIN "+
-		l.snapshotFrom(o.Standing, o.Now)+" s ON s.dest_key = m.dest_key WHERE m.dest_key IS NOT NULL"+first)
+	return d.CreateTableAs(l.Names.Snapshot(l.Sync.Name), "SELECT "+strings.Join(names, ", ")+" FROM ("+l.mapped(&o)+") m"+
+		known+" WHERE m.dest_key IS NOT NULL"+first)
 }

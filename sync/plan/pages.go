@@ -96,6 +96,7 @@ func (p *Pager) Read(ctx context.Context, k int64) (*Page, error) {
 	}
 	defer rows.Close()
 	page := &Page{Number: k}
+	page.room(p.expected())
 	l := p.c.Layout
 	nKeys := len(l.SentKeys())
 	// Values of many rows stand in one slice: an allocation a thousand rows, not one a row.
@@ -119,6 +120,18 @@ func (p *Pager) Read(ctx context.Context, k int64) (*Page, error) {
 		return nil, fmt.Errorf("reading page %d of the plan: %w", k, err)
 	}
 	return page, nil
+}
+
+// expected is about how many rows a page holds.
+func (p *Pager) expected() int {
+	n := p.c.Count(func(g Group) bool { return g.State == Send })
+	return int(n/p.pages + n/p.pages/16 + 16) // rows are spread by hash
+}
+
+func (p *Page) room(n int) {
+	p.Changes = make([]destination.Change, 0, n)
+	p.KeyHash = make([]int64, 0, n)
+	p.Uncertain = make([]time.Time, 0, n)
 }
 
 // tail reads the engine's columns of one row: key_hash, hash, operation, remote_id, changed, was_uncertain, old_dest_key and, where

@@ -183,11 +183,24 @@ const dedupeNamespace = "6c7be3a6-5f0e-4a0b-9a39-0d8a2f4f1c11"
 // dedupeID names a change so that a vendor, or whoever stands behind a webhook, can drop what it has already: in insert mode by
 // generation, sync and key; otherwise by key, row and operation.
 func (r *one) dedupeID(c destination.Change, keyHash, rowHash int64) string {
-	ns := uuid.MustParse(dedupeNamespace)
 	if r.sync.Mode == destination.Insert {
+		ns := uuid.MustParse(dedupeNamespace)
 		return uuid.NewSHA1(ns, fmt.Appendf(nil, "%d/%s/%s/%016x", r.meta.Generation, r.Project.Name, r.sync.Name, keyHash)).String()
 	}
-	return fmt.Sprintf("%016x-%016x-%s", keyHash, rowHash, c.Operation)
+	// One a row, so not by fmt: that took a sixth of the time of reading a page. A row that was never acknowledged has no hash.
+	id := make([]byte, 0, 48)
+	id = appendHex(append(appendHex(id, keyHash), '-'), max(rowHash, 0))
+	id = append(append(id, '-'), c.Operation...)
+	return string(id)
+}
+
+// appendHex appends a hash as 16 digits.
+func appendHex(dst []byte, hash int64) []byte {
+	const digits = "0123456789abcdef"
+	for shift := 60; shift >= 0; shift -= 4 {
+		dst = append(dst, digits[hash>>shift&15])
+	}
+	return dst
 }
 
 type deliverPager interface {
