@@ -36,6 +36,7 @@ bench: build ## the ratios of our work to the best hand-written equivalent
 docs: ## write docs/connectors and docs/reference from the code
 	$(GO) test ./config -run TestReferencePage -update
 	$(GO) test ./connectors/registry -run TestPagesAreUpToDate -update
+	$(GO) test ./cmd/cli -run TestCommandsPage -update
 
 demo: ## the main job on an embedded DuckDB against local stand-ins: load, nothing to send, only what changed
 	@$(GO) run ./examples/demo
