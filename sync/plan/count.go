@@ -125,8 +125,12 @@ func (l *Layout) Unique(ctx context.Context, w Querier) error {
 	if l.Sync.Mode == destination.Insert {
 		what = "event id " + strings.Join(l.Sync.EventID, ", ")
 	}
-	e := diag.At(l.Sync.Config.At("key"), "sync.duplicate_key", "%s: the %s is not unique: %d keys stand in %d rows; nothing was sent",
-		l.Sync.Name, what, keys, rows)
+	stand := fmt.Sprintf("%d keys stand", keys)
+	if keys == 1 {
+		stand = "1 key stands"
+	}
+	e := diag.At(l.Sync.Config.At("key"), "sync.duplicate_key", "%s: the %s is not unique: %s in %d rows; nothing was sent",
+		l.Sync.Name, what, stand, rows)
 	if l.Sync.Mode == destination.Insert {
 		return e.WithHint("every row needs an event id of its own: set event.id, or correct the model's primary_key")
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/internal/diag"
 	"github.com/dray-dev/dray/models/compile"
 	"github.com/dray-dev/dray/sync/deliver"
@@ -431,8 +432,12 @@ func sqlError(c *compile.Sync, err error) error {
 	if err == nil || errors.As(err, &known) || errors.Is(err, context.Canceled) {
 		return err
 	}
-	return &diag.Error{
-		Kind: kindOfSQL(err), Pos: c.Config.Pos, Code: "sync.sql", Msg: "sync " + c.Name, Err: err,
-		Hint: "look at the statement: dray compile " + c.Name,
+	hint := "look at the statement: dray compile " + c.Name
+	switch {
+	case errors.Is(err, warehouse.ErrEngine):
+		hint = "free disk space or memory for the warehouse, then run again: nothing that was acknowledged is lost"
+	case errors.Is(err, warehouse.ErrReadOnly):
+		hint = "the warehouse must be writable: see warehouse: in dray.yaml and the file's permissions"
 	}
+	return &diag.Error{Kind: kindOfSQL(err), Pos: c.Config.Pos, Code: "sync.sql", Msg: "sync " + c.Name, Err: err, Hint: hint}
 }

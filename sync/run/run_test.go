@@ -155,7 +155,7 @@ func TestDuplicateAndNullKeys(t *testing.T) {
 	p := hookProject(t, r, "mode: mirror\nkey: {email: email}\non_remove: delete")
 	p.exec("INSERT INTO raw.people VALUES (1, 'a', 'x', 1), (2, 'b', 'x', 1), (3, 'b', 'y', 2), (4, NULL, 'z', 1)")
 	rep := p.must(2)
-	if rep.Requests != 0 || !strings.Contains(rep.Error.Message, "1 keys stand in 2 rows") {
+	if rep.Requests != 0 || !strings.Contains(rep.Error.Message, "1 key stands in 2 rows") {
 		t.Fatalf("duplicates: %s", canonical(rep))
 	}
 	p.exec("DELETE FROM raw.people WHERE id = 3")
