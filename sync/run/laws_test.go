@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -111,13 +112,14 @@ type world struct {
 	faults  bool
 	kill    bool
 	doomed  bool // this run may be killed
-	dead    bool
+	dead    atomic.Bool
 	process *mortal // of the run under way
 	late    bool    // requests may be applied up to two runs after they were sent
 	pending []lateRequest
 	runNo   int
 	refused map[string]bool // keys the vendor refuses now
 	silent  map[string]bool // keys whose last request was not answered: a try after it may be refused although it was applied
+	traced  sync.Mutex
 	trace   []string
 }
 
@@ -170,13 +172,15 @@ func (v *world) fatalf(format string, args ...any) {
 }
 
 func (v *world) log(format string, args ...any) {
+	v.traced.Lock()
+	defer v.traced.Unlock()
 	v.trace = append(v.trace, fmt.Sprintf(format, args...))
 }
 
 // answer is the destination's behaviour; the receiver's lock is held.
 func (v *world) answer(_ int, b *hookBody) verdict {
 	none := func(int) bool { return false }
-	if v.dead { // what a process that died would have sent later never comes
+	if v.dead.Load() { // what a process that died would have sent later never comes
 		return verdict{apply: none, drop: true}
 	}
 	if v.doomed && v.rng.IntN(4) == 0 {
@@ -300,12 +304,15 @@ func (v *world) publish() {
 func (v *world) run() (report.Run, error) {
 	v.runNo++
 	v.clock = v.clock.Add(time.Minute)
-	m := &mortal{Warehouse: v.w, left: -1, died: func() { v.dead = true; v.p.freezeState() }}
-	v.dead, v.process = false, m
+	m := &mortal{Warehouse: v.w, left: -1, died: func() { v.dead.Store(true); v.p.freezeState() }}
+	v.r.mu.Lock() // an answer that nobody waited for may still be under way
+	v.dead.Store(false)
+	v.process = m
 	v.doomed = v.kill && v.rng.IntN(2) == 0
 	if v.doomed && v.rng.IntN(2) == 0 {
 		m.left, m.after = 1+v.rng.IntN(30), v.rng.IntN(2) == 0
 	}
+	v.r.mu.Unlock()
 	deps := v.p.deps()
 	deps.OpenWarehouse = func(context.Context, string, map[string]any, string) (warehouse.Warehouse, error) { return m, nil }
 	deps.After = func(time.Duration) <-chan time.Time { c := make(chan time.Time); close(c); return c }
@@ -317,14 +324,17 @@ func (v *world) run() (report.Run, error) {
 	if cerr := s.Close(); cerr != nil {
 		v.fatalf("closing: %v", cerr)
 	}
-	if m.dead {
+	v.r.mu.Lock()
+	died := v.dead.Load()
+	v.r.mu.Unlock()
+	if died {
 		v.p.thawState()
 	}
 	rep := report.Run{}
 	if len(reports) == 1 {
 		rep = reports[0]
 	}
-	v.log("run %d: killed=%v status=%s %v", v.runNo, m.dead, rep.Status, err)
+	v.log("run %d: killed=%v status=%s %v", v.runNo, died, rep.Status, err)
 	if err != nil && strings.Contains(err.Error(), "add up") {
 		v.fatalf("I7: %v: %s", err, canonical(rep))
 	}
@@ -434,7 +444,7 @@ func TestCrash(t *testing.T) {
 		for range 3 + v.rng.IntN(6) {
 			v.mutate()
 			_, _ = v.run()
-			if v.rng.IntN(5) == 0 || v.dead && v.rng.IntN(3) > 0 {
+			if v.rng.IntN(5) == 0 || v.dead.Load() && v.rng.IntN(3) > 0 {
 				v.loseState()
 			}
 		}
