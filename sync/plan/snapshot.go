@@ -182,20 +182,7 @@ func (l *Layout) Misfits(ctx context.Context, w Querier, st Standing) (int64, er
 			fits(st.Keys[i], c)
 		}
 	}
-	rows, err := w.Query(ctx, "SELECT count(*) FROM "+d.Table(l.Names.Snapshot(l.Sync.Name))+" o WHERE "+strings.Join(lost, " OR "))
-	if err != nil {
-		return 0, err
-	}
-	defer rows.Close()
-	if !rows.Next() {
-		return 0, rows.Err()
-	}
-	v, err := rows.Values()
-	if err != nil {
-		return 0, err
-	}
-	n, _ := v[0].(int64)
-	return n, nil
+	return warehouse.Number(ctx, w, "SELECT count(*) FROM "+d.Table(l.Names.Snapshot(l.Sync.Name))+" o WHERE "+strings.Join(lost, " OR "))
 }
 
 // kept are the columns of dropped fields that are not old enough to go.

@@ -293,20 +293,7 @@ func (s *Session) rowsOf(ctx context.Context, t warehouse.Table) (int64, error) 
 }
 
 func (s *Session) number(ctx context.Context, query string) (int64, error) {
-	rows, err := s.Warehouse.Query(ctx, query)
-	if err != nil {
-		return 0, err
-	}
-	defer rows.Close()
-	if !rows.Next() {
-		return 0, rows.Err()
-	}
-	v, err := rows.Values()
-	if err != nil {
-		return 0, err
-	}
-	n, _ := v[0].(int64)
-	return n, nil
+	return warehouse.Number(ctx, s.Warehouse, query)
 }
 
 // Retry makes a sync's rejected rows, waiting or parked, due in the next run.

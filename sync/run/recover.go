@@ -67,19 +67,10 @@ func (r *one) settleGuess() time.Duration {
 // highest is what the pages of the open plan were cut by.
 func (r *one) highest(ctx context.Context) (int64, error) {
 	d := r.Warehouse.Dialect()
-	rows, err := r.Warehouse.Query(ctx, "SELECT "+d.Highest()+" FROM "+d.Table(r.ledger.Names.Plan(r.sync.Name)))
+	n, err := r.number(ctx, "SELECT "+d.Highest()+" FROM "+d.Table(r.ledger.Names.Plan(r.sync.Name)))
 	if err != nil {
 		return 0, fmt.Errorf("reading the plan left open: %w", err)
 	}
-	defer rows.Close()
-	if !rows.Next() {
-		return 0, rows.Err()
-	}
-	v, err := rows.Values()
-	if err != nil {
-		return 0, err
-	}
-	n, _ := v[0].(int64)
 	return n, nil
 }
 
