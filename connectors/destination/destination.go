@@ -55,8 +55,17 @@ type Spec struct {
 	Settle *time.Duration
 	// Timeout of one request; 0 = 30 s.
 	Timeout time.Duration
+	// Async: Write may answer Accepted with a job, whose rows get their outcome later; the Destination is a Poller. nil = never.
+	Async *Async
 	// Limits are sentences with source for the connector's page: what the vendor allows.
 	Limits []string
+}
+
+// Async is how long an asynchronous vendor takes.
+type Async struct {
+	Every time.Duration // the first wait between two looks at a job; it doubles up to sixteen times that. 0 = 2 s
+	Wait  time.Duration // how long a run waits for the jobs it handed over before it ends with them pending; 0 = 2 min
+	Life  time.Duration // how long the vendor knows a job; an older one makes its rows uncertain. 0 = 7 days
 }
 
 // Rate is what the vendor allows; zero = no limit known.
@@ -214,6 +223,17 @@ type Reader interface {
 	Filled(ctx context.Context, b *Batch, fields []int) (filled [][]bool, err error)
 }
 
+// Poller is a Destination that takes a batch as a job: Write answers Accepted for its rows with the job's id, and what became of
+// them is asked later, also by another process than the one that handed them over. Both methods are safe for concurrent use.
+type Poller interface {
+	// Poll tells whether the job ended. An *Error of class NotFound says that the vendor does not know it.
+	Poll(ctx context.Context, job string) (ended bool, err error)
+	// Results are the outcomes of a job that ended, one per change. b holds the changes that the job has, as they were sent, in
+	// the order of the batch that made it. Accepted is final here: the vendor never tells more. A change that the vendor's answer
+	// does not mention is Unknown.
+	Results(ctx context.Context, job string, b *Batch) ([]Outcome, error)
+}
+
 // Finisher is a Destination whose rows are delivered only when the run ends (one file a run). Outcomes of Write are then
 // provisional: nothing is acknowledged before Finish has returned nil. The engine calls Finish once, after the last Write, only
 // if something was written; a run that ends without Finish leaves nothing behind, or Abort is called.
@@ -285,7 +305,7 @@ const (
 	Retry                  // not applied, worth another try (429, connection refused)
 	Split                  // the batch was refused as a whole: find the bad row
 	Stop                   // nothing can be delivered: revoked token, missing scope
-	Accepted               // an asynchronous vendor took it
+	Accepted               // an asynchronous vendor took it: with a Job its result is pending, without one that is final
 )
 
 // String is the class's name in logs.
@@ -310,6 +330,7 @@ type Outcome struct {
 	Message  string // the vendor's words; the engine takes the row's values out before it is stored (I6)
 	RemoteID string
 	Origin   Origin
+	Job      string // of Accepted: what Poller is asked for
 }
 
 // Error is what befell a batch as a whole. Class is one of Unknown, Retry, Split, Stop, Rejected (all rows).

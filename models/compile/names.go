@@ -35,7 +35,7 @@ func (n Names) Snapshot(sync string) warehouse.Table { return n.table("snapshot_
 // Plan is this run's changes.
 func (n Names) Plan(sync string) warehouse.Table { return n.table("plan_" + sync) }
 
-// Pending holds inserts still owed.
+// Pending holds inserts still owed, and rows that an asynchronous vendor has.
 func (n Names) Pending(sync string) warehouse.Table { return n.table("pending_" + sync) }
 
 // Retry holds rejected rows and when they are due.
@@ -58,3 +58,6 @@ func (n Names) Approvals() warehouse.Table { return n.table("approvals") }
 
 // Outcomes is where a commit loads the outcomes that are not plain deliveries; empty between commits.
 func (n Names) Outcomes(sync string) warehouse.Table { return n.table("outcomes_" + sync) }
+
+// Ended is where the rows of a job that ended stand while their outcomes are committed; it is not there otherwise.
+func (n Names) Ended(sync string) warehouse.Table { return n.table("ended_" + sync) }

@@ -42,6 +42,8 @@ type Committer struct {
 	Has func(destination.Operation) bool
 	// NoRetries: the table of rejected rows is known to be empty.
 	NoRetries bool
+
+	ended bool // Plan holds the rows of a job that ended
 }
 
 // Set is what one commit takes.
@@ -79,23 +81,30 @@ func (c *Committer) Commit(ctx context.Context, s Set, more ...string) error {
 
 func (c *Committer) table(t warehouse.Table) string { return c.W.Dialect().Table(t) }
 
-// load puts the exceptional rows where the statements join them. What an interrupted commit left there goes first.
+// load puts the exceptional rows where the statements join them: the table is made for that, and empty between commits.
 func (c *Committer) load(ctx context.Context, rows []deliver.Row) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	t := c.Names.Outcomes(c.Sync)
-	if _, err := c.W.Exec(ctx, "DELETE FROM "+c.table(t)); err != nil {
+	d, t := c.W.Dialect(), c.Names.Outcomes(c.Sync)
+	text, num, ts := d.Type(warehouse.Text), d.Type(warehouse.Int), d.Type(warehouse.Timestamp)
+	types := []string{num, text, text, text, text, text, num, ts, ts, text, text, num}
+	names := []string{"key_hash", "class", "code", "message", "remote_id", "origin", "attempt", "sent_at", "until", "theirs", "job", "seq"}
+	cols := make([]string, len(names))
+	for i, name := range names {
+		cols[i] = "CAST(NULL AS " + types[i] + ") AS " + name
+	}
+	if _, err := c.W.Exec(ctx, d.CreateTableAs(t, "SELECT "+strings.Join(cols, ", ")+" WHERE false")); err != nil {
 		return err
 	}
 	i := 0
-	_, err := c.W.Load(ctx, t, []string{"key_hash", "class", "code", "message", "remote_id", "origin", "attempt", "sent_at", "until", "theirs"}, func() ([]any, error) {
+	_, err := c.W.Load(ctx, t, names, func() ([]any, error) {
 		if i == len(rows) {
 			return nil, nil
 		}
 		r := rows[i]
 		i++
-		return []any{r.KeyHash, r.Class, null(r.Code), null(r.Message), null(r.RemoteID), null(r.Origin), int64(r.Attempt), instant(r.SentAt), instant(r.Until), null(r.Theirs)}, nil
+		return []any{r.KeyHash, r.Class, null(r.Code), null(r.Message), null(r.RemoteID), null(r.Origin), int64(r.Attempt), instant(r.SentAt), instant(r.Until), null(r.Theirs), null(r.Job), int64(r.Seq)}, nil
 	})
 	return err
 }
@@ -123,13 +132,16 @@ func (c *Committer) outcomes(s Set) string {
 	}
 	class := d.Text(s.Default)
 	page := d.SliceNumber("p", c.Pages, c.Highest)
+	if c.ended {
+		page = fmt.Sprint(jobPage)
+	}
 	if len(s.Rows) == 0 {
 		ts := "CAST(" + untilLiteral(d, s.Until) + " AS " + d.Type(warehouse.Timestamp) + ")"
 		text := "CAST(NULL AS " + d.Type(warehouse.Text) + ")"
 		return fmt.Sprintf("(SELECT p.*, %s AS page_, %s AS class, %s AS o_code, %[3]s AS o_message, %[3]s AS o_remote, %[3]s AS o_origin, %[3]s AS o_theirs, 1 AS o_attempt, %s AS until FROM %s p WHERE %s AND %s)",
 			page, class, text, ts, c.table(c.Plan), plan.Sending(c.Held), inPages)
 	}
-	return fmt.Sprintf("(SELECT p.*, %s AS page_, coalesce(o.class, %s) AS class, o.code AS o_code, o.message AS o_message, o.remote_id AS o_remote, o.origin AS o_origin, o.theirs AS o_theirs, coalesce(o.attempt, 1) AS o_attempt, CASE WHEN o.class IS NULL THEN CAST(%s AS %s) ELSE o.until END AS until FROM %s p LEFT JOIN %s o ON o.key_hash = p.key_hash WHERE %s AND (o.class IS NOT NULL OR %s))",
+	return fmt.Sprintf("(SELECT p.*, %s AS page_, coalesce(o.class, %s) AS class, o.code AS o_code, o.message AS o_message, o.remote_id AS o_remote, o.origin AS o_origin, o.theirs AS o_theirs, coalesce(o.attempt, 1) AS o_attempt, o.sent_at AS o_sent, o.job AS o_job, o.seq AS o_seq, CASE WHEN o.class IS NULL THEN CAST(%s AS %s) ELSE o.until END AS until FROM %s p LEFT JOIN %s o ON o.key_hash = p.key_hash WHERE %s AND (o.class IS NOT NULL OR %s))",
 		page, class, untilLiteral(d, s.Until), d.Type(warehouse.Timestamp), c.table(c.Plan), c.table(c.Names.Outcomes(c.Sync)),
 		plan.Sending(c.Held), inPages)
 }
@@ -161,7 +173,7 @@ func (c *Committer) slices(pages []int64) string {
 }
 
 const (
-	acknowledged = "class IN ('delivered', 'accepted')"
+	acknowledged = "class IN ('delivered', 'accepted')" // a row that is submitted enters the snapshot when its job ends
 	settled      = acknowledged + " AND until IS NULL"
 )
 
@@ -180,6 +192,9 @@ func (c *Committer) statements(s Set) []string {
 		out = c.merged(x, plain)
 	}
 	out = append(out, c.retries(x, plain)...)
+	if slices.ContainsFunc(s.Rows, func(r deliver.Row) bool { return r.Class == deliver.Submitted }) {
+		out = append(out, c.submit(x))
+	}
 	return append(out, c.deliveries(x))
 }
 
@@ -273,14 +288,17 @@ func (c *Committer) inserted(x string, plain bool) []string {
 		"DELETE FROM " + pending + " WHERE dest_key IN (SELECT dest_key FROM " + x + " x WHERE class <> 'deferred')",
 	}
 	if !plain {
-		out = append(out, c.owe(x, "NOT "+done+" AND class <> 'deferred'", "CASE WHEN class = 'uncertain' THEN x.until END"))
+		owed := "NOT " + done + " AND class <> 'submitted'"
+		if !c.ended { // a row that was not tried is owed already, or will be when the plan closes
+			owed += " AND class <> 'deferred'"
+		}
+		out = append(out, c.owe(x, owed, "CASE WHEN class = 'uncertain' THEN x.until END"))
 	}
 	return out
 }
 
-// owe keeps the payload of inserts that were planned and not acknowledged.
-func (c *Committer) owe(x, where, until string) string {
-	d := c.W.Dialect()
+// data are the columns of all that a plan sends.
+func (c *Committer) data() []plan.Column {
 	cols := []plan.Column{c.Columns.PrimaryKey, c.Columns.DestKey}
 	cols = append(cols, c.Columns.Keys...)
 	for _, f := range c.Columns.Fields {
@@ -288,8 +306,14 @@ func (c *Committer) owe(x, where, until string) string {
 			cols = append(cols, f)
 		}
 	}
+	return cols
+}
+
+// owe keeps the payload of inserts that were planned and not acknowledged.
+func (c *Committer) owe(x, where, until string) string {
+	d := c.W.Dialect()
 	var names, values []string
-	for _, col := range cols {
+	for _, col := range c.data() {
 		names = append(names, d.Quote(col.Column))
 		values = append(values, "x."+d.Quote(col.Column))
 	}
@@ -327,7 +351,7 @@ func (c *Committer) alsoNotFound() string {
 
 func (c *Committer) deliveries(x string) string {
 	d := c.W.Dialect()
-	return fmt.Sprintf("INSERT INTO %s (run_id, page, sync, primary_key, key_hash, operation, outcome, code, message, attempt, %s) SELECT %s, x.page_, %s, %s, %s, x.operation, x.class, x.o_code, x.o_message, x.o_attempt, CAST(%s AS %s) FROM %s x",
+	return fmt.Sprintf("INSERT INTO %s (run_id, page, sync, primary_key, key_hash, operation, outcome, code, message, attempt, %s) SELECT %s, x.page_, %s, %s, %s, x.operation, CASE x.class WHEN 'submitted' THEN 'accepted' ELSE x.class END, x.o_code, x.o_message, x.o_attempt, CAST(%s AS %s) FROM %s x",
 		c.table(c.Names.Deliveries()), d.Quote("at"), d.Text(c.RunID), d.Text(c.Sync), d.Cast("x.primary_key", warehouse.Text), d.HashText("x.key_hash"), d.Time(c.Now()), d.Type(warehouse.Timestamp), x)
 }
 

@@ -78,12 +78,15 @@ type Row struct {
 	SentAt    time.Time
 	Theirs    string    // the fields in which the destination has values of its own (write: if_empty), as Config.Theirs names them
 	Until     time.Time // the row stays uncertain unless an acknowledged send begins at or after it; zero = it is settled
+	Job       string    // of Submitted: the vendor's name of the job
+	Seq       int       // of Submitted: its place in the job
 }
 
 // The classes of Row.
 const (
 	Delivered = "delivered"
-	Accepted  = "accepted"
+	Accepted  = "accepted"  // for good: the vendor never tells more
+	Submitted = "submitted" // accepted, and a job will tell
 	Rejected  = "rejected"
 	NotFound  = "not_found"
 	NoRecord  = "no_record"
@@ -213,6 +216,8 @@ type page struct {
 	first time.Time
 }
 
+func newPage(p *plan.Page) *page { return &page{Page: p, ok: map[destination.Operation]int64{}} }
+
 // result lists, of a page that is not complete, also what was plainly delivered: the rest of it has no outcome.
 func (p *page) result() Result {
 	if !p.all {
@@ -247,7 +252,8 @@ func (d *delivery) read(ctx context.Context, work chan<- *batch, results chan<- 
 		if err := d.Journal.OpenPage(ctx, d.Run.ID, k); err != nil {
 			return err
 		}
-		p := &page{Page: read, ok: map[destination.Operation]int64{}, first: d.Now(), all: true}
+		p := newPage(read)
+		p.first, p.all = d.Now(), true
 		if err := d.dispatch(ctx, p, work, results); err != nil {
 			return err
 		}
@@ -388,7 +394,7 @@ func exceptions(outcomes []Row) []state.Exception {
 		}
 		out = append(out, state.Exception{
 			Row: i, Class: r.Class, Code: r.Code, Message: r.Message, RemoteID: r.RemoteID, Origin: r.Origin,
-			Attempt: r.Attempt, Until: r.Until, Theirs: r.Theirs,
+			Attempt: r.Attempt, Until: r.Until, Theirs: r.Theirs, Job: r.Job, Seq: r.Seq,
 		})
 	}
 	return out

@@ -23,10 +23,7 @@ type part struct {
 
 // send tries a batch until every row of it has an outcome. outcomes are aligned with b.rows.
 func (d *delivery) send(ctx context.Context, b *batch, started time.Time) []Row {
-	outcomes := make([]Row, len(b.rows))
-	for i, r := range b.rows {
-		outcomes[i] = Row{KeyHash: b.page.KeyHash[r], Operation: b.page.Changes[r].Operation, SentAt: started}
-	}
+	outcomes := blank(b, started)
 	all := make([]int, len(b.rows))
 	for i := range all {
 		all[i] = i
@@ -41,6 +38,15 @@ func (d *delivery) send(ctx context.Context, b *batch, started time.Time) []Row 
 	for len(todo) > 0 {
 		p := todo[len(todo)-1]
 		todo = append(todo[:len(todo)-1], d.try(ctx, b, p, outcomes)...)
+	}
+	return outcomes
+}
+
+// blank are the rows of a batch without outcomes.
+func blank(b *batch, started time.Time) []Row {
+	outcomes := make([]Row, len(b.rows))
+	for i, r := range b.rows {
+		outcomes[i] = Row{KeyHash: b.page.KeyHash[r], Operation: b.page.Changes[r].Operation, SentAt: started}
 	}
 	return outcomes
 }
@@ -192,6 +198,9 @@ func (d *delivery) rows(b *batch, p part, got []destination.Outcome, outcomes []
 		switch o.Class {
 		case destination.Delivered, destination.Accepted:
 			d.delivered(b, p, i, o.Class, outcomes, began)
+			if o.Class == destination.Accepted && o.Job != "" {
+				out.Class, out.Job, out.Seq = Submitted, o.Job, k
+			}
 		case destination.NotFound:
 			if out.Operation == destination.OpRemove {
 				d.delivered(b, p, i, destination.Delivered, outcomes, began) // removing what is gone

@@ -206,7 +206,7 @@ func (l *Ledger) Write(ctx context.Context, m Meta, now time.Time) error {
 	return nil
 }
 
-// EnsureSync makes the tables of one sync beside its snapshot: retry, outcomes, progress, lock. One transaction.
+// EnsureSync makes the tables of one sync beside its snapshot: retry and lock. One transaction.
 func (l *Ledger) EnsureSync(ctx context.Context, sync string) error {
 	there, err := l.W.Exists(ctx, l.Names.Lock(sync))
 	if err != nil || there {
@@ -217,8 +217,6 @@ func (l *Ledger) EnsureSync(ctx context.Context, sync string) error {
 	statements := []string{
 		"CREATE TABLE IF NOT EXISTS " + d.Table(l.Names.Retry(sync)) + " (key_hash " + num + ", row_hash " + num + ", operation " + text + ", reason " + text +
 			", attempts " + num + ", first_at " + ts + ", last_at " + ts + ", next_attempt_at " + ts + ", code " + text + ", message " + text + ", parked " + d.Type(warehouse.Bool) + ")",
-		"CREATE TABLE IF NOT EXISTS " + d.Table(l.Names.Outcomes(sync)) + " (key_hash " + num + ", class " + text + ", code " + text + ", message " + text +
-			", remote_id " + text + ", origin " + text + ", attempt " + num + ", sent_at " + ts + ", until " + ts + ", theirs " + text + ")",
 		"CREATE TABLE IF NOT EXISTS " + d.Table(l.Names.Lock(sync)) + " (run_id " + text + ", holder " + text + ", host " + text + ", since " + ts + ", until " + ts + ")",
 		"INSERT INTO " + d.Table(l.Names.Lock(sync)) + " SELECT NULL, NULL, NULL, NULL, NULL WHERE NOT EXISTS (SELECT 1 FROM " + d.Table(l.Names.Lock(sync)) + ")",
 	}

@@ -181,7 +181,7 @@ func (c *Changes) rekey(ctx context.Context, w Querier, o Options, found check) 
 	}
 	pairs := fmt.Sprintf(`(SELECT s.*, a.key_hash AS new_hash, g.remote_id AS record FROM
 (SELECT primary_key, min(key_hash) AS key_hash, min(remote_id) AS remote_id FROM %[1]s WHERE operation = 'add' AND state = 'send' GROUP BY primary_key HAVING count(*) = 1) a
-JOIN (SELECT primary_key, min(dest_key) AS dest_key, min(remote_id) AS remote_id FROM %[1]s WHERE NOT from_model AND remote_id IS NOT NULL GROUP BY primary_key HAVING count(*) = 1) g
+JOIN (SELECT primary_key, min(dest_key) AS dest_key, min(remote_id) AS remote_id FROM %[1]s WHERE NOT from_model AND state <> 'pending' AND remote_id IS NOT NULL GROUP BY primary_key HAVING count(*) = 1) g
 ON a.primary_key = g.primary_key%[2]s
 JOIN %[3]s s ON s.dest_key = g.dest_key)`, t, same, l.snapshotFrom(o.Standing, o.Now))
 	err := w.Atomic(ctx,
@@ -244,12 +244,17 @@ func (c *Changes) moved(ctx context.Context, w Querier, o Options) error {
 // Leaving tells which of these records the plan removes: a member that is added under another key in the same run must wait, or
 // the remove could come last.
 func (c *Changes) Leaving(ctx context.Context, w Querier, ids []string) (map[string]bool, error) {
-	d := c.Layout.Dialect
+	l, d := c.Layout, c.Layout.Dialect
 	quoted := make([]string, len(ids))
 	for i, id := range ids {
 		quoted[i] = d.Text(id)
 	}
-	rows, err := w.Query(ctx, "SELECT DISTINCT remote_id FROM "+d.Table(c.Layout.Plan)+" WHERE operation = 'remove' AND state = 'send' AND remote_id IN ("+strings.Join(quoted, ", ")+")")
+	among := " WHERE remote_id IN (" + strings.Join(quoted, ", ") + ") AND operation = 'remove' AND "
+	query := "SELECT remote_id FROM " + d.Table(l.Plan) + among + "state = 'send'"
+	if l.Sync.Spec.Async != nil { // a remove that the vendor has and has not told about
+		query += " UNION ALL SELECT remote_id FROM " + d.Table(l.Names.Pending(l.Sync.Name)) + among + "job IS NOT NULL"
+	}
+	rows, err := w.Query(ctx, query)
 	if err != nil {
 		return nil, err
 	}

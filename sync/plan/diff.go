@@ -37,7 +37,7 @@ type Options struct {
 	LastRun  time.Time // when the sync's last run ended; zero = not known
 	Standing Standing
 	HasRetry bool     // the retry table is there
-	Pending  []string // columns of pending_<sync>, insert mode; nil = no such table
+	Pending  []string // columns of pending_<sync>; nil = no such table
 	Backfill *Backfill
 	ViaReady bool // the snapshot of the sync named in via is there
 	// Others are the snapshots of other syncs on the same destination and object: a delete looks into them first.
@@ -214,18 +214,37 @@ func (l *Layout) planColumns(alias string) string {
 	for _, c := range l.columns() {
 		cols = append(cols, alias+"."+l.Dialect.Quote(c.Column))
 	}
-	for _, c := range tailColumns() {
+	for _, c := range TailColumns() {
 		cols = append(cols, alias+"."+c)
 	}
 	return strings.Join(cols, ", ")
 }
 
-// tailColumns are the engine's own, behind the data.
-func tailColumns() []string {
+// TailColumns are a plan's own columns, behind the data.
+func TailColumns() []string {
 	return []string{
 		"key_hash", "hash", "operation", "state", "reason", "changed", "remote_id", "origin", "acknowledged",
 		"was_uncertain", "from_model", "matched", "attempts", "first_failed_at", "old_dest_key", "theirs",
 	}
+}
+
+// tailTypes are the tail's columns with their types.
+func (l *Layout) tailTypes() [][2]string {
+	d := l.Dialect
+	text, ts, flag := d.Type(warehouse.Text), d.Type(warehouse.Timestamp), d.Type(warehouse.Bool)
+	types := map[string]string{
+		"key_hash": d.HashType(), "hash": d.HashType(), "acknowledged": flag, "from_model": flag, "matched": flag,
+		"was_uncertain": ts, "first_failed_at": ts, "attempts": d.Type(warehouse.Int), "old_dest_key": l.DestKey.Type,
+	}
+	out := make([][2]string, 0, len(TailColumns()))
+	for _, name := range TailColumns() {
+		typ, ok := types[name]
+		if !ok {
+			typ = text
+		}
+		out = append(out, [2]string{name, typ})
+	}
+	return out
 }
 
 // changeColumns joins both sides of a change into one row: new values as they take effect, or those acknowledged for a row that left.
@@ -342,6 +361,12 @@ func (l *Layout) judged(o Options) string {
 	var v verdicts
 	if l.Sync.Mode != destination.Insert {
 		v.when("c.collided", "collided", "collision") // two keys, one hash: the plan is made again with another salt
+	}
+	if at := l.atVendor(o); at != "" {
+		v.when(at, Pending, "pending")
+		if l.Sync.Object.MembersByID { // the record's last change, under another key, is not known to be over
+			v.when("c.gone AND c.remote_id IN (SELECT remote_id FROM "+d.Table(l.Names.Pending(l.Sync.Name))+" WHERE job IS NOT NULL AND remote_id IS NOT NULL)", Deferred, "moved")
+		}
 	}
 	if l.Sync.Config.NullKey == "skip" {
 		v.when("c.null_key", Skipped, "null_key")

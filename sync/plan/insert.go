@@ -2,7 +2,6 @@ package plan
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/dray-dev/dray/connectors/destination"
@@ -31,13 +30,13 @@ func (l *Layout) insertSQL(o Options) string {
 	}
 	owed, owedJoin := "CAST(NULL AS TIMESTAMP)", ""
 	if o.Pending != nil {
-		owed, owedJoin = "p.uncertain_until", " LEFT JOIN "+d.Table(l.Names.Pending(l.Sync.Name))+" p ON "+on("p", "n")
+		owed, owedJoin = "p.uncertain_until", " LEFT JOIN "+l.owedFrom(o)+" p ON "+on("p", "n")
 	}
 	fmt.Fprintf(&b, ",\na AS (SELECT %s, n.key_hash, n.hash, %s AS event_at, %s AS was_uncertain, false AS expired, s.dest_key IS NOT NULL AS matched FROM n LEFT JOIN %s s ON %s%s WHERE %s)",
 		l.list("n"), l.eventAt("n"), owed, snapshot, on("s", "n"), owedJoin, never)
 	if o.Pending != nil && o.Backfill == nil {
 		fmt.Fprintf(&b, ",\nb AS (SELECT %s, p.key_hash, %s AS hash, %s AS event_at, p.uncertain_until AS was_uncertain, true AS expired, false AS matched FROM (SELECT %s, key_hash, uncertain_until FROM %s) p LEFT JOIN n ON %s WHERE n.dest_key IS NULL)",
-			l.list("p"), l.rowHash("p"), d.Cast("NULL", warehouse.Timestamp), l.pendingColumns(o.Pending), d.Table(l.Names.Pending(l.Sync.Name)), on("p", "n"))
+			l.list("p"), l.rowHash("p"), d.Cast("NULL", warehouse.Timestamp), l.pendingColumns(o.Pending), l.owedFrom(o)+" o", on("p", "n"))
 	}
 	changes := "SELECT * FROM a"
 	if o.Pending != nil && o.Backfill == nil {
@@ -81,20 +80,6 @@ func (l *Layout) insertRetryJoin(o Options) string {
 		return ""
 	}
 	return " LEFT JOIN " + l.Dialect.Table(l.Names.Retry(l.Sync.Name)) + " r ON r.key_hash = j.key_hash"
-}
-
-// pendingColumns reads the payload of owed inserts; a field that was mapped after a row became owed is NULL in it.
-func (l *Layout) pendingColumns(have []string) string {
-	var cols []string
-	for _, c := range l.columns() {
-		q := l.Dialect.Quote(c.Column)
-		if slices.Contains(have, c.Column) {
-			cols = append(cols, l.Dialect.TryCast(q, c.Type)+" AS "+q)
-		} else {
-			cols = append(cols, "CAST(NULL AS "+c.Type+") AS "+q)
-		}
-	}
-	return strings.Join(cols, ", ")
 }
 
 // The states of a remembered key, beside Send: it is forgotten now.

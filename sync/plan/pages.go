@@ -18,6 +18,8 @@ type Page struct {
 	KeyHash []int64
 	// Uncertain is aligned with Changes: until when an acknowledged send does not settle the row; zero = it is not uncertain.
 	Uncertain []time.Time
+
+	rowHash []int64 // of a job's page
 }
 
 // Pager reads the changes of a plan in pages. It holds none of them. Not safe for concurrent use.

@@ -64,11 +64,25 @@ type Run struct {
 	// Refused are rejected rows that were not sent, by reason: null_key, duplicate_key. They are part of Rejected.
 	Refused map[string]int64 `json:"refused,omitempty"`
 
+	// Jobs is what an asynchronous vendor told in this run; nil where there was no job.
+	Jobs *Jobs `json:"jobs,omitempty"`
+
 	// Error is why the run did not finish or was stopped; Reasons are the guard's or the binding's words.
 	Error   *Problem `json:"error,omitempty"`
 	Reasons []string `json:"reasons,omitempty"`
 	Allow   string   `json:"allow,omitempty"` // the --allow value that would let it through
 	DryRun  bool     `json:"dry_run,omitempty"`
+}
+
+// Jobs are batches that an asynchronous vendor took. The rows of jobs that this run handed over are in the run's own counts; those of
+// earlier runs are counted here, and whatever is still to do about them is in this run's plan.
+type Jobs struct {
+	Ended       int64  `json:"ended"`
+	Pending     int64  `json:"pending"`
+	PendingRows int64  `json:"pending_rows"`
+	Delivered   Counts `json:"delivered"`
+	Rejected    Counts `json:"rejected"`
+	Uncertain   Counts `json:"uncertain"`
 }
 
 // Problem is an error as JSON shows it (DESIGN §9).
@@ -93,6 +107,7 @@ type Plan struct {
 	Skipped       int64            `json:"skipped,omitempty"`
 	Rejected      int64            `json:"rejected,omitempty"`
 	Deferred      int64            `json:"deferred,omitempty"`
+	Pending       int64            `json:"pending,omitempty"`   // with an asynchronous vendor: left out
 	Uncertain     int64            `json:"uncertain,omitempty"` // of add, update and remove: sent before and never answered
 	Guard         Guard            `json:"guard"`
 	ChangedFields map[string]int64 `json:"changed_fields"`

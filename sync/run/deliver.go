@@ -39,11 +39,20 @@ func (r *one) deliver(ctx context.Context) error {
 		defer r.deps.Progress.Done()
 	}
 	stats, err := deliver.Run(ctx, r.delivery(sink, lease))
-	r.stats = stats
+	r.stats.Requests, r.stats.Retries = r.stats.Requests+stats.Requests, r.stats.Retries+stats.Retries
+	running := ctx
 	// What was answered is written whatever ended the delivery (I1).
 	ctx = context.WithoutCancel(ctx)
 	if sink.provisional {
 		err = sink.settle(ctx, err)
+	}
+	if sink.counted.of(deliver.Submitted) > 0 && !lease.lost() {
+		// The rows stand in pending_<sync> before anybody looks at their jobs (DESIGN §6.6).
+		cerr := sink.commit(ctx)
+		if cerr == nil {
+			cerr = r.await(running, &sink.counted)
+		}
+		err = errors.Join(err, cerr)
 	}
 	lease.stop()
 	r.count(sink.counted) // what the vendor said, whatever becomes of it here
@@ -152,21 +161,20 @@ func (r *one) delivery(s *sink, lease *lease) deliver.Config {
 		attempts = 5
 	}
 	t := timeout(r.sync.Destination, r.conn.spec)
+	c := r.deliveryBase()
 	var pages deliverPager = plan.NewPager(r.Warehouse, r.changes, r.verdict.Hold, r.dedupeID)
 	if r.sync.OnRemove.Act == "set" {
 		pages = &setting{pages, r.setValues()}
 	}
-	c := deliver.Config{
-		Name: r.sync.Destination.Name, Destination: r.conn.dest, Spec: r.conn.spec, Object: r.sync.Object, Options: r.options, Container: r.bound.Container,
-		Run:    destination.Run{ID: r.holder.RunID, Sync: r.sync.Name, Object: r.sync.Object.Name, Mode: r.sync.Mode, Started: r.report.StartedAt},
-		Schema: r.layout.Schema(), Pages: pages, Journal: r.State, Pacer: r.conn.pacer, BatchSize: r.conn.spec.BatchSize(r.sync.Object, r.conn.config), Attempts: attempts, Timeout: t,
-		Settle: settle(r.sync.Destination, r.conn), OnUncertain: r.sync.Config.OnUncertain, Now: r.deps.now, After: r.deps.After, Log: r.log,
-		Lease: func() error { return lease.outlives(t) }, Done: s.done, Provisional: s.provisional,
-	}
+	c.Schema, c.Pages, c.Journal, c.Attempts = r.layout.Schema(), pages, r.State, attempts
+	c.BatchSize = r.conn.spec.BatchSize(r.sync.Object, r.conn.config)
+	c.Lease = func() error { return lease.outlives(t) }
+	c.Done, c.Provisional = s.done, s.provisional
 	if c.IfEmpty = r.layout.IfEmpty(); len(c.IfEmpty) > 0 {
 		c.Theirs = func(field int) string { return plan.Theirs(r.layout.Fields[field]) }
 	}
-	if r.sync.Object.MembersByID && r.changes.Count(func(g plan.Group) bool { return r.sends(g) && g.Operation == destination.OpRemove }) > 0 {
+	removes := r.changes.Count(func(g plan.Group) bool { return r.sends(g) && g.Operation == destination.OpRemove }) > 0
+	if r.sync.Object.MembersByID && (removes || r.sync.Spec.Async != nil) {
 		c.Leaving = func(ctx context.Context, ids []string) (map[string]bool, error) {
 			return r.changes.Leaving(ctx, r.Warehouse, ids)
 		}
@@ -175,6 +183,16 @@ func (r *one) delivery(s *sink, lease *lease) deliver.Config {
 		c.Progress = r.deps.Progress.Add
 	}
 	return c
+}
+
+// deliveryBase is what sending rows and asking for their jobs have in common.
+func (r *one) deliveryBase() deliver.Config {
+	return deliver.Config{
+		Name: r.sync.Destination.Name, Destination: r.conn.dest, Spec: r.conn.spec, Object: r.sync.Object, Options: r.options, Container: r.bound.Container,
+		Run:   destination.Run{ID: r.holder.RunID, Sync: r.sync.Name, Object: r.sync.Object.Name, Mode: r.sync.Mode, Started: r.report.StartedAt},
+		Pacer: r.conn.pacer, Timeout: timeout(r.sync.Destination, r.conn.spec), Settle: settle(r.sync.Destination, r.conn),
+		OnUncertain: r.sync.Config.OnUncertain, Now: r.deps.now, After: r.deps.After, Log: r.log,
+	}
 }
 
 // dedupeNamespace salts dedupe ids; its value is arbitrary and must never change.
@@ -279,6 +297,11 @@ func (s *sink) done(ctx context.Context, p deliver.Result) error {
 	if (every <= 0 || s.run.deps.now().Sub(s.last) < every) && len(s.set.Rows) < maxRowsHeld {
 		return nil
 	}
+	return s.commit(ctx)
+}
+
+// commit is a checkpoint.
+func (s *sink) commit(ctx context.Context) error {
 	pages := s.set.Pages
 	if err := s.committer.Commit(ctx, s.set); err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dray-dev/dray/connectors/destination"
 	"github.com/dray-dev/dray/connectors/registry"
 	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/sync/report"
@@ -127,6 +128,8 @@ type project struct {
 	dir string
 	now func() time.Time
 	env map[string]string
+	// connectors are destination types of the test's own.
+	connectors map[string]destination.Connector
 }
 
 func newProject(t testing.TB, yaml string, files map[string]string) *project {
@@ -159,7 +162,13 @@ func (p *project) open() *run.Session {
 }
 
 func (p *project) deps() run.Deps {
-	return run.Deps{Connector: registry.Destination, OpenWarehouse: openWarehouse, Now: func() time.Time { return p.now() }}
+	connector := func(typ string) (destination.Connector, bool) {
+		if c, ok := p.connectors[typ]; ok {
+			return c, true
+		}
+		return registry.Destination(typ)
+	}
+	return run.Deps{Connector: connector, OpenWarehouse: openWarehouse, Now: func() time.Time { return p.now() }}
 }
 
 func openWarehouse(ctx context.Context, typ string, options map[string]any, dir string) (warehouse.Warehouse, error) {

@@ -97,7 +97,7 @@ func (r *one) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := l.PreparePending(ctx, r.Warehouse); err != nil {
+	if err := l.PreparePending(ctx, r.Warehouse, o.Standing); err != nil {
 		return err
 	}
 	now := r.deps.now()
@@ -113,7 +113,7 @@ func (r *one) adopt(ctx context.Context) error {
 		r.layout.AdoptSQL(o),
 		"DELETE FROM " + r.table(r.ledger.Names.Retry(r.sync.Name)),
 	}, statements...)
-	if r.sync.Mode == destination.Insert {
+	if l.Pends() {
 		statements = append(statements, "DELETE FROM "+r.table(r.ledger.Names.Pending(r.sync.Name)))
 	}
 	if err := r.Warehouse.Atomic(ctx, statements...); err != nil {
@@ -198,7 +198,7 @@ func (s *Session) forget(ctx context.Context, name string, meta func(now time.Ti
 		return r.done(ctx, err)
 	}
 	n := s.ledger.Names
-	for _, t := range []warehouse.Table{n.Snapshot(name), n.Plan(name), n.Pending(name), n.Retry(name), n.Outcomes(name), n.Lock(name)} {
+	for _, t := range []warehouse.Table{n.Snapshot(name), n.Plan(name), n.Pending(name), n.Retry(name), n.Outcomes(name), n.Ended(name), n.Lock(name)} {
 		statements = append(statements, "DROP TABLE IF EXISTS "+s.table(t))
 	}
 	if err := s.Warehouse.Atomic(ctx, statements...); err != nil {
@@ -240,6 +240,10 @@ func (s *Session) Retire(ctx context.Context, name string, remove bool) (Change,
 
 // notAll is the error of a removal that is not through. What is held stays: it is not Dray's to remove.
 func notAll(name string, r report.Run) error {
+	if r.Jobs != nil && r.Jobs.Pending > 0 {
+		return diag.Errorf(diag.Failed, "retire.pending", "%s was not retired: %d rows are with the vendor, which has not told what became of them", name, r.Jobs.PendingRows).
+			WithHint("run retire again later")
+	}
 	if r.Delivered.Remove+r.Accepted.Remove+r.Held.Remove == r.Planned.Remove {
 		return nil
 	}

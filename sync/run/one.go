@@ -86,6 +86,9 @@ func (r *one) path(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := r.poll(ctx); err != nil { // what earlier runs handed over
+		return err
+	}
 	if err := r.plan(ctx); err != nil {
 		return err
 	}
@@ -156,7 +159,7 @@ func (r *one) prepare(ctx context.Context, l *plan.Layout, o *plan.Options) erro
 	if err := l.Prepare(ctx, r.Warehouse, o.Standing, now); err != nil {
 		return err
 	}
-	if err := l.PreparePending(ctx, r.Warehouse); err != nil {
+	if err := l.PreparePending(ctx, r.Warehouse, o.Standing); err != nil {
 		return err
 	}
 	if !r.meta.Exists || !o.Standing.Exists || l.Carried(o.Standing) || r.meta.Mapping != r.bound.Mapping {
@@ -166,7 +169,7 @@ func (r *one) prepare(ctx context.Context, l *plan.Layout, o *plan.Options) erro
 		}
 		o.Standing = standingOf(r.meta, true)
 	}
-	if o.Pending == nil && r.sync.Mode == destination.Insert {
+	if l.Pends() {
 		var err error
 		if o.Pending, err = l.PendingColumns(ctx, r.Warehouse); err != nil {
 			return err
@@ -209,7 +212,7 @@ func (s *Session) planOptions(ctx context.Context, c *compile.Sync, m ledger.Met
 		return o, err
 	}
 	o.HasRetry = retries > 0
-	if c.Mode == destination.Insert {
+	if l.Pends() {
 		if o.Pending, err = l.PendingColumns(ctx, s.Warehouse); err != nil {
 			return o, err
 		}
@@ -283,7 +286,9 @@ func (s *Session) judge(ctx context.Context, c *compile.Sync, changes *plan.Chan
 	in.Forgets = changes.Count(func(g plan.Group) bool { return g.Operation == plan.Forget && g.State == plan.Send && !g.Uncertain })
 	in.Acknowledged = changes.Snapshot - changes.Count(func(g plan.Group) bool { return g.Uncertain })
 	if backfill == nil {
-		in.Changes = changes.Count(func(g plan.Group) bool { return g.Known && g.State != plan.Skipped && g.State != plan.Rejected })
+		in.Changes = changes.Count(func(g plan.Group) bool {
+			return g.Known && g.State != plan.Skipped && g.State != plan.Rejected && g.State != plan.Pending
+		})
 	} else {
 		// Its rows are those it picks; only a full one in mirror mode looks at the whole model, and removes what left.
 		in.Guard.AllowEmpty, in.Guard.MinModelRows = in.Guard.AllowEmpty || !backfill.Removes, 0
@@ -307,7 +312,7 @@ func (s *Session) judge(ctx context.Context, c *compile.Sync, changes *plan.Chan
 		"removes": "operation IN ('remove', 'forget') AND state = 'send'",
 		"empty":   "operation IN ('remove', 'forget')",
 		"rows":    "state = 'send'",
-		"changes": plan.Known + " AND state <> 'skipped' AND state <> 'rejected'",
+		"changes": plan.Known + " AND state NOT IN ('skipped', 'rejected', 'pending')",
 	}
 	for _, kind := range slices.Sorted(maps.Keys(conditions)) {
 		if in.Fingerprints[kind], err = changes.Fingerprint(ctx, s.Warehouse, conditions[kind]); err != nil {

@@ -160,8 +160,10 @@ func fillPlan(p *report.Plan, c *plan.Changes, v guard.Verdict) {
 			p.Rejected += g.Rows
 		case g.State == plan.Deferred:
 			p.Deferred += g.Rows
+		case g.State == plan.Pending && g.Operation != plan.Forget:
+			p.Pending += g.Rows
 		}
-		if g.State == plan.Skipped || g.State == plan.Rejected || g.State == plan.Deferred || g.State == plan.Parked {
+		if g.State == plan.Pending || g.State == plan.Skipped || g.State == plan.Rejected || g.State == plan.Deferred || g.State == plan.Parked {
 			continue
 		}
 		if g.Uncertain && g.State == plan.Send {

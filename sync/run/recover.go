@@ -106,7 +106,7 @@ func (r *one) unanswered(j state.Journal, done map[int64]bool, pages int64) comm
 			if x.Row < len(rows) {
 				rows[x.Row] = deliver.Row{
 					KeyHash: b.Keys[x.Row], Class: x.Class, Code: x.Code, Message: x.Message, RemoteID: x.RemoteID, Origin: x.Origin,
-					Attempt: x.Attempt, SentAt: b.SentAt, Until: x.Until, Theirs: x.Theirs,
+					Attempt: x.Attempt, SentAt: b.SentAt, Until: x.Until, Theirs: x.Theirs, Job: x.Job, Seq: x.Seq,
 				}
 			}
 		}

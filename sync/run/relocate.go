@@ -65,6 +65,16 @@ func (r *one) relocate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if r.meta = m; r.sync.Spec.Async != nil {
+		pending, err := r.settleJobs(ctx, nil)
+		if err != nil {
+			return err
+		}
+		if pending > 0 {
+			return diag.Errorf(diag.Stopped, "relocate.pending", "%s: %d rows are with the vendor, which has not told what became of them; nothing was sent", r.sync.Name, r.report.Jobs.PendingRows).
+				WithHint("the approval stands: run again later")
+		}
+	}
 	if err := r.ledger.Unlock(ctx, r.sync.Name, r.holder); err != nil {
 		return err
 	}
@@ -75,7 +85,7 @@ func (r *one) relocate(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if rep.Delivered.Remove+rep.Accepted.Remove+rep.Held.Remove+rep.Skipped.Remove != rep.Planned.Remove {
+		if rep.Jobs != nil && rep.Jobs.Pending > 0 || rep.Delivered.Remove+rep.Accepted.Remove+rep.Held.Remove+rep.Skipped.Remove != rep.Planned.Remove {
 			return diag.Errorf(diag.Failed, "relocate.incomplete", "%s: %d of %d rows were removed where they stood before; the new place waits for the rest",
 				r.sync.Name, rep.Delivered.Remove, rep.Planned.Remove).WithHint("dray errors %s tells why; the approval stands: run again", r.sync.Name)
 		}

@@ -29,6 +29,15 @@ func (c *counted) take(p deliver.Result) {
 	}
 }
 
+// of is how many rows have a class.
+func (c counted) of(class string) int64 {
+	var n int64
+	for _, k := range c[class] {
+		n += k
+	}
+	return n
+}
+
 func (c counted) delivered() int64 {
 	var n int64
 	for _, ops := range []map[destination.Operation]int64{c[deliver.Delivered], c[deliver.Accepted]} {
@@ -118,6 +127,8 @@ func (r *one) tallyOwn() {
 			rep.Refused[g.Reason] += g.Rows
 		case g.State == plan.Held:
 			put(&rep.Held, g.Operation, g.Rows)
+		case g.State == plan.Pending: // by an earlier run
+			put(&rep.Accepted, g.Operation, g.Rows)
 		case g.State == plan.Parked:
 			put(&rep.Parked, g.Operation, g.Rows)
 		default:
@@ -141,7 +152,7 @@ func (r *one) outcome(class string, op destination.Operation, n int64) {
 	switch class {
 	case deliver.Delivered:
 		put(&rep.Delivered, op, n)
-	case deliver.Accepted:
+	case deliver.Accepted, deliver.Submitted:
 		put(&rep.Accepted, op, n)
 	case deliver.Rejected:
 		put(&rep.Rejected, op, n)

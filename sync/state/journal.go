@@ -33,6 +33,8 @@ type Exception struct {
 	Attempt  int       `json:"a,omitempty"`
 	Until    time.Time `json:"u,omitzero"`
 	Theirs   string    `json:"t,omitempty"` // names of fields
+	Job      string    `json:"j,omitempty"` // that an asynchronous vendor made of the row, with its place in it
+	Seq      int       `json:"s,omitempty"`
 }
 
 // Entry is one write to the journal: the answer to a batch, the intent of the next, or both in one transaction.
