@@ -86,6 +86,7 @@ func drawLeftOut(s screen, p report.Plan) {
 		{p.Held, "held by a guard"},
 		{p.Uncertain, "sent before and not answered, so sent again"},
 		{p.Deferred, "waiting for their retry"},
+		{p.Pending, "with the vendor, its answer pending"},
 		{p.Rejected, "that cannot be sent as they are"},
 		{p.Skipped, "skipped"},
 		{p.Parked, "parked"},

@@ -90,6 +90,14 @@ func runFooter(r report.Run) string {
 	if r.Refreshed > 0 {
 		parts = append(parts, count(r.Refreshed)+" refreshed")
 	}
+	if j := r.Jobs; j != nil {
+		if j.Ended > 0 {
+			parts = append(parts, plural(j.Ended, "job")+" ended")
+		}
+		if j.Pending > 0 {
+			parts = append(parts, fmt.Sprintf("%s pending with %s", plural(j.Pending, "job"), plural(j.PendingRows, "row")))
+		}
+	}
 	requests := plural(r.Requests, "request")
 	if r.Retries > 0 {
 		requests += fmt.Sprintf(" (%s)", retries(r.Retries))
