@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -24,8 +25,8 @@ type progress struct {
 
 func newProgress(w io.Writer, draw bool) *progress { return &progress{w: w, draw: draw} }
 
-// Start begins a bar; one that was not Done is dropped. total 0 means unknown.
-func (p *progress) Start(what string, total int64) {
+// Start begins a bar; one that was not Done is dropped. total 0 means unknown; perSecond is the rate in force, in requests.
+func (p *progress) Start(what string, total int64, perSecond func() float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.draw {
@@ -35,7 +36,7 @@ func (p *progress) Start(what string, total int64) {
 	if p.pool == nil {
 		p.pool = mpb.New(mpb.WithOutput(p.w), mpb.WithWidth(32), mpb.WithAutoRefresh())
 	}
-	p.bar = p.pool.New(total, barStyle(total), barDecorators(what, total, time.Now())...)
+	p.bar = p.pool.New(total, barStyle(total), barDecorators(what, total, time.Now(), perSecond)...)
 }
 
 func barStyle(total int64) mpb.BarFillerBuilder {
@@ -45,11 +46,14 @@ func barStyle(total int64) mpb.BarFillerBuilder {
 	return mpb.BarStyle().Lbound("").Filler("█").Tip("█").Padding("░").Rbound("")
 }
 
-func barDecorators(what string, total int64, started time.Time) []mpb.BarOption {
+func barDecorators(what string, total int64, started time.Time, perSecond func() float64) []mpb.BarOption {
 	speed := func(s decor.Statistics) string { return rate(s.Current, time.Since(started)) }
 	counted := func(s decor.Statistics) string { return count(s.Current) + " of " + count(total) + " " }
 	elapsed := func(decor.Statistics) string { return time.Since(started).Truncate(time.Second).String() }
 	after := []decor.Decorator{decor.Any(speed, decor.WC{W: 16}), decor.AverageETA(decor.ET_STYLE_GO, decor.WC{W: 8}), decor.Name(" left")}
+	if perSecond != nil {
+		after = append(after, decor.Any(func(decor.Statistics) string { return inForce(perSecond()) }))
+	}
 	if total <= 0 {
 		counted, after = elapsed, nil
 	}
@@ -60,10 +64,21 @@ func barDecorators(what string, total int64, started time.Time) []mpb.BarOption 
 	}
 }
 
+// inForce is the rate at which requests may be made now; "" where none is known.
+func inForce(perSecond float64) string {
+	switch {
+	case perSecond <= 0:
+		return ""
+	case perSecond < 1:
+		return fmt.Sprintf(" · 1 request in %.1f s", 1/perSecond)
+	}
+	return fmt.Sprintf(" · at most %.3g requests/s", perSecond)
+}
+
 // built follows a build: each node is a bar of unknown length while it is under way.
 func (p *progress) built(n build.NodeResult) {
 	if n.Status == build.Running {
-		p.Start("building "+n.Name, 0)
+		p.Start("building "+n.Name, 0, nil)
 		return
 	}
 	p.Done()

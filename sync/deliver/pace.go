@@ -198,6 +198,13 @@ func (p *Pacer) speedUp(now time.Time) {
 	}
 }
 
+// Rate is how many requests a second may be made now; 0 = no limit is known.
+func (p *Pacer) Rate() float64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rate
+}
+
 // Pacers holds the pacers of a process, one for each credential. The zero value is ready to use.
 type Pacers struct {
 	mu  sync.Mutex

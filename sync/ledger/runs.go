@@ -36,10 +36,16 @@ func (l *Ledger) RunSQL(r RunRow) string {
 		d.Table(l.Names.Runs()), d.Text(r.RunID), d.Text(r.Sync), d.Text(r.Status), d.Time(r.StartedAt), finished, snapshot, removed, report)
 }
 
-// RunBegan is what the line says that a run wrote when it began to deliver; "" where there is none.
-func (l *Ledger) RunBegan(ctx context.Context, sync, runID string) (string, error) {
+// RunBegan is what the line says that a run wrote when it began to deliver; "" where it wrote none. known says that there is such a run.
+func (l *Ledger) RunBegan(ctx context.Context, sync, runID string) (began string, known bool, err error) {
 	d := l.W.Dialect()
-	return l.text(ctx, "SELECT report FROM "+d.Table(l.Names.Runs())+" WHERE sync = "+d.Text(sync)+" AND run_id = "+d.Text(runID)+" AND finished_at IS NULL")
+	where := " WHERE sync = " + d.Text(sync) + " AND run_id = " + d.Text(runID)
+	id, err := l.text(ctx, "SELECT run_id FROM "+d.Table(l.Names.Runs())+where)
+	if err != nil || id == "" {
+		return "", false, err
+	}
+	began, err = l.text(ctx, "SELECT report FROM "+d.Table(l.Names.Runs())+where+" AND finished_at IS NULL")
+	return began, true, err
 }
 
 // LastReport is the report of a sync's run that ended last; "" where there is none.

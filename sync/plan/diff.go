@@ -49,6 +49,7 @@ type Backfill struct {
 	Where   string   // SQL over the sync's rows; "" = all
 	Limit   int64    // 0 = none
 	Except  []string // runs whose delivered rows are left out: --resume
+	Tried   []string // runs whose rows are left out unless they were not tried: the backfill's own, before it gave way to another run
 	Resend  bool     // insert mode: also what was sent
 	Removes bool     // --full in mirror mode: also what left
 	Fields  []string // --fields: of rows that are known, these alone; nil = all

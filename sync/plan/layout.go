@@ -237,14 +237,19 @@ func (l *Layout) picked(b *Backfill) string {
 	if b.Where != "" {
 		where = "coalesce((" + b.Where + "), false)"
 	}
-	if len(b.Except) > 0 {
-		runs := make([]string, len(b.Except))
-		for i, id := range b.Except {
-			runs[i] = d.Text(id)
+	without := func(runs []string, outcomes string) {
+		if len(runs) == 0 {
+			return
 		}
-		where += fmt.Sprintf(" AND %s NOT IN (SELECT key_hash FROM %s WHERE run_id IN (%s) AND outcome IN ('delivered', 'accepted'))",
-			d.HashText(l.keyHash(l.DestKey.Expr)), d.Table(l.Names.Deliveries()), strings.Join(runs, ", "))
+		quoted := make([]string, len(runs))
+		for i, id := range runs {
+			quoted[i] = d.Text(id)
+		}
+		where += fmt.Sprintf(" AND %s NOT IN (SELECT key_hash FROM %s WHERE run_id IN (%s) AND %s)",
+			d.HashText(l.keyHash(l.DestKey.Expr)), d.Table(l.Names.Deliveries()), strings.Join(quoted, ", "), outcomes)
 	}
+	without(b.Except, "outcome IN ('delivered', 'accepted')")
+	without(b.Tried, "outcome <> 'deferred'")
 	if b.Limit > 0 {
 		where += fmt.Sprintf(" AND row_number() OVER (PARTITION BY %s ORDER BY %s) <= %d", where, l.DestKey.Expr, b.Limit)
 	}

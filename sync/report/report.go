@@ -3,6 +3,7 @@ package report
 
 import (
 	"fmt"
+	"maps"
 	"time"
 )
 
@@ -147,6 +148,39 @@ type SampleField struct {
 	Name string `json:"name"`
 	Old  any    `json:"old,omitempty"`
 	New  any    `json:"new,omitempty"`
+}
+
+// Continue is the report of a run in parts: r is the last one, and what former says was not tried was planned by it again.
+func (r Run) Continue(former Run) Run {
+	add := func(to *Counts, more Counts) {
+		to.Add, to.Update, to.Remove = to.Add+more.Add, to.Update+more.Update, to.Remove+more.Remove
+	}
+	add(&r.Planned, former.Planned)
+	add(&r.Planned, Counts{-former.Deferred.Add, -former.Deferred.Update, -former.Deferred.Remove})
+	add(&r.Delivered, former.Delivered)
+	add(&r.Accepted, former.Accepted)
+	add(&r.Rejected, former.Rejected)
+	add(&r.Uncertain, former.Uncertain)
+	add(&r.Parked, former.Parked)
+	add(&r.Held, former.Held)
+	add(&r.Skipped.Counts, former.Skipped.Counts)
+	reasons := maps.Clone(r.Skipped.Reasons)
+	for reason, n := range former.Skipped.Reasons {
+		if reasons == nil {
+			reasons = map[string]int64{}
+		}
+		reasons[reason] += n
+	}
+	r.Skipped.Reasons = reasons
+	r.Rows += former.Rows - former.Deferred.Add - former.Deferred.Update
+	r.Unchanged, r.HeldOut = r.Unchanged+former.Unchanged, r.HeldOut+former.HeldOut
+	r.Forgotten, r.Refreshed = r.Forgotten+former.Forgotten, r.Refreshed+former.Refreshed
+	r.Requests, r.Retries = r.Requests+former.Requests, r.Retries+former.Retries
+	r.StartedAt = former.StartedAt
+	if r.Status == Succeeded && r.Rejected.Total()+r.Uncertain.Total() > 0 {
+		r.Status, r.ExitCode = Partial, 3
+	}
+	return r
 }
 
 // Check asserts the two sums of I7; a run for which they do not hold fails.

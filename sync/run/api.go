@@ -35,11 +35,13 @@ type Deps struct {
 	After         func(time.Duration) <-chan time.Time // waits between tries; nil = time.After
 	Progress      Progress                             // nil = none
 	Built         func(build.NodeResult)               // hears of each node of a build; nil = nobody
+	Running       *Running                             // shared by the sessions of a process; nil = this session is alone
 }
 
-// Progress hears of long work; implementations are safe for concurrent use. total 0 = unknown.
+// Progress hears of long work; implementations are safe for concurrent use. total 0 = unknown; rate, where it is not nil, tells how
+// many requests a second may be made now, 0 = any number.
 type Progress interface {
-	Start(what string, total int64)
+	Start(what string, total int64, rate func() float64)
 	Add(n int64)
 	Done()
 }
@@ -56,6 +58,7 @@ type Backfill struct {
 	Resend bool
 	Resume string
 	Runs   []string // those that Resume goes on from, found by Session.Backfill
+	Parts  []string // those of this same backfill, which gave way to other runs
 }
 
 // RunOptions are those of `dray run`.

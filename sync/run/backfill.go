@@ -44,20 +44,40 @@ func (s *Session) Backfill(ctx context.Context, name string, b Backfill, o RunOp
 	if err != nil {
 		return report.Run{}, err
 	}
-	sync := prog.Syncs[name]
-	pb, done, err := s.backfillPlan(ctx, sync, b, s.Project.Schema)
+	for {
+		part, yielded, err := s.backfillPart(ctx, prog.Syncs[name], b, o)
+		tried := part.Planned.Total() - part.Deferred.Total()
+		if len(b.Parts) > 0 {
+			part = part.Continue(rep)
+		}
+		rep = part
+		if err != nil || !yielded || b.Limit > 0 && b.Limit <= tried {
+			return rep, err
+		}
+		// The sync went to a run that wanted it. Afterwards the backfill goes on with what it has not tried, planned anew: what was
+		// planned before may be older than what that run sent.
+		b.Parts = append(slices.Clone(b.Parts), rep.RunID)
+		if b.Limit > 0 {
+			b.Limit -= tried
+		}
+	}
+}
+
+// backfillPart is one run of a backfill: all of it, unless another run wants the sync meanwhile.
+func (s *Session) backfillPart(ctx context.Context, c *compile.Sync, b Backfill, o RunOptions) (rep report.Run, yielded bool, err error) {
+	pb, done, err := s.backfillPlan(ctx, c, b, s.Project.Schema)
 	defer func() {
 		if derr := done(context.WithoutCancel(ctx)); err == nil {
 			err = derr
 		}
 	}()
 	if err != nil {
-		return report.Run{}, err
+		return report.Run{}, false, err
 	}
-	r := s.begin(sync, o)
-	r.backfill, r.asked = pb, &b
-	err = r.path(ctx)
-	return r.finish(ctx, err)
+	r := s.begin(c, o)
+	r.backfill, r.asked, r.again = pb, &b, len(b.Parts) > 0
+	rep, err = r.finish(ctx, r.path(ctx))
+	return rep, r.yielded, err
 }
 
 // resumed completes a backfill that goes on where another stopped: what that one meant is written in the warehouse, beside the
@@ -66,27 +86,27 @@ func (s *Session) resumed(ctx context.Context, name string, b Backfill) (Backfil
 	if b.Resume == "" {
 		return b, nil
 	}
-	text, err := s.ledger.RunBegan(ctx, name, b.Resume)
+	text, known, err := s.ledger.RunBegan(ctx, name, b.Resume)
 	if err != nil {
 		return b, err
 	}
 	var first Backfill
-	if text == "" || json.Unmarshal([]byte(text), &first) != nil {
-		return b, diag.Errorf(diag.Invalid, "backfill.resume", "%s has no backfill %q that began to send", name, b.Resume).
-			WithHint("dray runs %s lists them; one that sent nothing is run again with its own flags", name)
+	switch {
+	case !known:
+		return b, diag.Errorf(diag.Invalid, "backfill.unknown_run", "%s has no run %s", name, b.Resume).WithHint("dray runs %s lists them", name)
+	case text == "" || json.Unmarshal([]byte(text), &first) != nil:
+		return b, diag.Errorf(diag.Invalid, "backfill.no_backfill", "run %s of %s was no backfill that began to send", b.Resume, name).
+			WithHint("dray run %s takes up an ordinary run; start a backfill with --full, --where, --keys, --since, --fields or --limit", name)
 	}
-	b.Runs = append(first.Runs, b.Resume)
-	if b.Full || b.Where != "" || b.Keys != "" || b.Since != "" || b.Limit != 0 || len(b.Fields) > 0 {
-		return b, nil // asked for anew
-	}
-	done, err := s.ledger.Delivered(ctx, b.Runs)
+	b.Runs = append(append(first.Runs, first.Parts...), b.Resume)
+	done, err := s.ledger.Delivered(ctx, []string{b.Resume}) // its limit was without what those before it delivered
 	if err != nil {
 		return b, err
 	}
-	first.Resume, first.DryRun, first.Runs = b.Resume, b.DryRun, b.Runs
+	first.Resume, first.DryRun, first.Runs, first.Parts = b.Resume, b.DryRun, b.Runs, nil
 	if first.Limit > 0 {
 		if first.Limit -= done; first.Limit <= 0 {
-			return b, diag.Errorf(diag.Invalid, "backfill.resume", "the backfill %s has sent all it was asked to", b.Resume)
+			return b, diag.Errorf(diag.Invalid, "backfill.resume", "nothing is left of run %s: it delivered the rows of its --limit", b.Resume)
 		}
 	}
 	return first, nil
@@ -119,7 +139,7 @@ func (b Backfill) check(c *config.Sync) error {
 // backfillPlan turns the flags into a condition over the sync's rows. What it loads for that stands in schema until done is called.
 func (s *Session) backfillPlan(ctx context.Context, c *compile.Sync, b Backfill, schema string) (out *plan.Backfill, done func(context.Context) error, err error) {
 	done = func(context.Context) error { return nil }
-	out = &plan.Backfill{Limit: b.Limit, Except: b.Runs, Resend: b.Resend, Removes: b.Full && c.Mode == destination.Mirror}
+	out = &plan.Backfill{Limit: b.Limit, Except: b.Runs, Tried: b.Parts, Resend: b.Resend, Removes: b.Full && c.Mode == destination.Mirror}
 	if len(b.Fields) > 0 {
 		out.Fields = b.Fields
 	}

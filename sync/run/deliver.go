@@ -35,12 +35,19 @@ func (r *one) deliver(ctx context.Context) error {
 	defer lease.stop()
 	sink := &sink{run: r, committer: c, last: r.deps.now(), provisional: r.provisional()}
 	if r.deps.Progress != nil {
-		r.deps.Progress.Start("delivering "+r.sync.Name, toSend)
+		r.deps.Progress.Start("delivering "+r.sync.Name, toSend, r.conn.pacer.Rate)
 		defer r.deps.Progress.Done()
 	}
-	stats, err := deliver.Run(ctx, r.delivery(sink, lease))
-	r.stats.Requests, r.stats.Retries = r.stats.Requests+stats.Requests, r.stats.Retries+stats.Retries
 	running := ctx
+	sending, stop := r.yielding(ctx)
+	defer stop()
+	stats, err := deliver.Run(sending, r.delivery(sink, lease))
+	r.stats.Requests, r.stats.Retries = r.stats.Requests+stats.Requests, r.stats.Retries+stats.Retries
+	if errors.Is(context.Cause(sending), errYield) {
+		if r.yielded = true; errors.Is(err, context.Canceled) {
+			err = nil
+		}
+	}
 	// What was answered is written whatever ended the delivery (I1).
 	ctx = context.WithoutCancel(ctx)
 	if sink.provisional {
@@ -60,6 +67,25 @@ func (r *one) deliver(ctx context.Context) error {
 		return errors.Join(err, r.abandon(ctx))
 	}
 	return errors.Join(err, r.close(ctx, c, sink.set, err))
+}
+
+var errYield = errors.New("another run wants the sync")
+
+// yielding is a context that ends, for a backfill, when another run wants the sync: what is in flight is drained, the rest is left
+// for when the backfill goes on.
+func (r *one) yielding(ctx context.Context) (context.Context, context.CancelFunc) {
+	if r.backfill == nil || r.wanted == nil {
+		return ctx, func() {}
+	}
+	out, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-r.wanted:
+			cancel(errYield)
+		case <-out.Done():
+		}
+	}()
+	return out, func() { cancel(context.Canceled) }
 }
 
 // sends tells whether a group is sent in this run.
@@ -351,7 +377,7 @@ func (r *one) close(ctx context.Context, c *commit.Committer, set commit.Set, ca
 	}
 	statements := append(slices.Clone(r.remember), c.Close(r.backfill == nil)...) // before Close empties the plan
 	statements = append(statements, meta...)
-	if cause == nil { // an approval serves once
+	if cause == nil && !r.yielded { // an approval serves once
 		statements = append(statements, r.ledger.UsedSQL(r.sync.Name, append(slices.Clone(r.verdict.Used), r.used...))...)
 	}
 	keep := r.Project.Retention.Duration

@@ -54,7 +54,7 @@ func (r *one) await(ctx context.Context, counts *counted) error {
 	until := r.deps.now().Add(a.Wait)
 	settling := context.WithoutCancel(ctx) // what the vendor tells is written whatever ends the run (I1)
 	if r.deps.Progress != nil {
-		r.deps.Progress.Start("waiting for "+r.sync.Destination.Name, 0)
+		r.deps.Progress.Start("waiting for "+r.sync.Destination.Name, 0, nil)
 		defer r.deps.Progress.Done()
 	}
 	for wait := a.Every; ; wait = min(2*wait, jobSlower*a.Every) {

@@ -48,13 +48,13 @@ func (s *Session) ready(ctx context.Context, name string, buildIt bool) (*one, e
 		return nil, err
 	}
 	if err := r.recover(ctx); err != nil {
-		return nil, errors.Join(err, r.ledger.Unlock(context.WithoutCancel(ctx), name, r.holder))
+		return nil, r.done(ctx, err)
 	}
 	return r, nil
 }
 
 func (r *one) done(ctx context.Context, err error) error {
-	return errors.Join(err, r.ledger.Unlock(context.WithoutCancel(ctx), r.sync.Name, r.holder))
+	return errors.Join(err, r.unlock(context.WithoutCancel(ctx)))
 }
 
 // Adopt takes today's rows as what the destination has already, sending nothing.
@@ -204,6 +204,7 @@ func (s *Session) forget(ctx context.Context, name string, meta func(now time.Ti
 	if err := s.Warehouse.Atomic(ctx, statements...); err != nil {
 		return r.done(ctx, fmt.Errorf("forgetting %s: %w", name, err))
 	}
+	r.release() // the lock in the warehouse went with the tables
 	return s.State.Unlearn(ctx, s.Project.Schema, name)
 }
 

@@ -43,8 +43,12 @@ type one struct {
 	options  destination.Config
 	bound    ledger.Meta // what the snapshot ought to be about
 	locked   bool
-	retiring bool // the model is taken for empty: key and mode of the snapshot stand
-	closed   bool // the plan was committed and closed
+	free     func()          // gives up the sync in this process; nil = it is not taken
+	wanted   <-chan struct{} // closed when another run waits for the sync
+	again    bool            // a backfill that goes on after it gave way
+	yielded  bool            // a backfill that gave way
+	retiring bool            // the model is taken for empty: key and mode of the snapshot stand
+	closed   bool            // the plan was committed and closed
 	outcomes counted
 	stats    deliver.Stats
 	retries  bool        // rows were rejected before and wait
@@ -98,8 +102,37 @@ func (r *one) path(ctx context.Context) error {
 	return r.deliver(ctx) // I1, I2
 }
 
-// lock takes the sync's lock (I5).
+// lock takes the sync's lock (I5): in this process, then in the warehouse.
 func (r *one) lock(ctx context.Context) error {
+	free, wanted, err := r.deps.Running.take(ctx, claim{
+		schema: r.Project.Schema, sync: r.sync.Name, run: r.holder.RunID, now: r.deps.now(), yields: r.backfill != nil, again: r.again,
+	})
+	if err != nil {
+		return err
+	}
+	r.free, r.wanted = free, wanted
+	if err := r.lockWarehouse(ctx); err != nil {
+		r.release()
+		return err
+	}
+	return nil
+}
+
+// release gives up the sync in this process.
+func (r *one) release() {
+	if r.free != nil {
+		r.free()
+	}
+}
+
+// unlock gives up the sync everywhere.
+func (r *one) unlock(ctx context.Context) error {
+	defer r.release()
+	r.locked = false
+	return r.ledger.Unlock(ctx, r.sync.Name, r.holder)
+}
+
+func (r *one) lockWarehouse(ctx context.Context) error {
 	if err := r.ledger.Ensure(ctx); err != nil {
 		return err
 	}
@@ -327,6 +360,7 @@ func (s *Session) judge(ctx context.Context, c *compile.Sync, changes *plan.Chan
 
 // finish completes the report, writes it where it is kept, and frees the lock.
 func (r *one) finish(ctx context.Context, err error) (report.Run, error) {
+	defer r.release()
 	ctx = context.WithoutCancel(ctx)
 	err = r.conclude(err)
 	if r.locked {

@@ -75,10 +75,9 @@ func (r *one) relocate(ctx context.Context) error {
 				WithHint("the approval stands: run again later")
 		}
 	}
-	if err := r.ledger.Unlock(ctx, r.sync.Name, r.holder); err != nil {
+	if err := r.unlock(ctx); err != nil {
 		return err
 	}
-	r.locked = false
 	if r.sync.Mode == destination.Mirror && !m.KeepsEvents() {
 		rep, err := r.clear(ctx, m)
 		r.before = &rep

@@ -120,6 +120,9 @@ func Open(ctx context.Context, deps Deps, o Options) (*Session, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	if s.deps.Running == nil {
+		s.deps.Running = &Running{}
+	}
 	typ, opts := "duckdb", map[string]any{"path": p.Project.Name + ".duckdb"}
 	if w := p.Project.Warehouse; w != nil {
 		typ, opts = w.Type, w.Options
