@@ -1,20 +1,26 @@
 // Package state is the control state: which runs there were, the journal of the run under way, and what is known of each sync's
 // snapshot. It never holds customer fields (I6): rows are named by the hash of their key.
 //
-// It stands in one embedded SQLite file. Losing it costs history and some resending, never correctness (DESIGN §4).
+// It stands in one embedded SQLite file with a journal file a run beside it, or in PostgreSQL, where several machines share it;
+// there it holds the syncs' locks and the budgets of requests too. Losing it costs history and some resending, never
+// correctness (DESIGN §4).
 package state
 
 import (
 	"context"
 	"database/sql"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"github.com/dray-dev/dray/internal/diag"
@@ -22,102 +28,231 @@ import (
 
 // State is one open control state. Safe for concurrent use.
 type State struct {
-	db   *sql.DB
-	id   string
-	lock *flock.Flock
-	mine bool
+	db      *sql.DB
+	pool    *pgxpool.Pool // nil: SQLite
+	journal journal
+	id      string
+	project string
+	path    string // of the SQLite file
+	lock    *flock.Flock
+	mine    bool
 
-	insert, answer *sql.Stmt
-	writes         chan write
-	done           chan struct{}
+	mu      sync.Mutex
+	claimed map[string]string // schema and sync → run: those under way in this process
 }
 
-const schema = `
-CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS syncs (schema TEXT NOT NULL, sync TEXT NOT NULL, generation INTEGER NOT NULL, revision INTEGER NOT NULL, PRIMARY KEY (schema, sync));
-CREATE TABLE IF NOT EXISTS runs (run_id TEXT PRIMARY KEY, schema TEXT NOT NULL, sync TEXT NOT NULL, started_at TEXT NOT NULL, finished_at TEXT, status TEXT, report TEXT);
-CREATE INDEX IF NOT EXISTS runs_by_sync ON runs (sync, started_at);
-CREATE TABLE IF NOT EXISTS batches (run_id TEXT NOT NULL, seq INTEGER NOT NULL, page INTEGER NOT NULL, sent_at INTEGER NOT NULL, keys BLOB NOT NULL, answer BLOB, PRIMARY KEY (run_id, page, seq)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS pages (run_id TEXT NOT NULL, page INTEGER NOT NULL, boot TEXT NOT NULL, PRIMARY KEY (run_id, page)) WITHOUT ROWID;
-`
+// Options are what Open must know of the project.
+type Options struct {
+	Project string // its name: several projects may share a database
+	Log     *slog.Logger
+}
 
-// Open opens or makes the file. A file that is damaged is an error that names the way out; nothing of it is changed.
-func Open(ctx context.Context, path string) (*State, error) {
-	if strings.Contains(path, "://") {
-		return nil, diag.Errorf(diag.Invalid, "state.unsupported", "a control state in PostgreSQL is not supported yet").
-			WithHint("state: .dray/state.db")
+// Open opens or makes the control state: where is a path, or a PostgreSQL URL. A file that is damaged is put aside, with a
+// warning, where no other process uses it.
+func Open(ctx context.Context, where string, o Options) (*State, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, &diag.Error{Kind: diag.Failed, Code: "state.open", Msg: "making the folder of the control state", Err: err}
+	s := &State{project: o.Project, claimed: map[string]string{}}
+	var err error
+	if strings.Contains(where, "://") {
+		err = s.openPostgres(ctx, where)
+	} else {
+		err = s.openFile(ctx, where, o.Log)
 	}
-	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_txlock=immediate")
 	if err != nil {
-		return nil, damaged(path, err)
+		return nil, err
 	}
-	db.SetMaxOpenConns(4)
-	s := &State{db: db, lock: flock.New(path + ".lock")}
-	if err := s.prepare(ctx); err != nil {
-		_ = db.Close()
-		return nil, damaged(path, err)
-	}
-	// The OS frees the lock with the process: whoever has it knows that no other process of this state lives.
-	s.mine, err = s.lock.TryLock()
-	if err != nil {
-		_ = db.Close()
-		return nil, &diag.Error{Kind: diag.Failed, Code: "state.open", Msg: "locking the control state", Err: err}
-	}
-	s.writes, s.done = make(chan write, 64), make(chan struct{})
-	go s.writer()
 	return s, nil
 }
 
-func damaged(path string, err error) error {
-	e := &diag.Error{Kind: diag.Failed, Code: "state.open", Msg: "opening the control state " + filepath.Base(path), Err: err}
-	if strings.Contains(err.Error(), "malformed") || strings.Contains(err.Error(), "not a database") {
-		e.Hint = "the file is damaged: move it away and run again; that costs run history and some resending, nothing else"
+func (s *State) openPostgres(ctx context.Context, url string) error {
+	if !strings.HasPrefix(url, "postgres://") && !strings.HasPrefix(url, "postgresql://") {
+		scheme, _, _ := strings.Cut(url, "://")
+		return diag.Errorf(diag.Invalid, "state.unsupported", "the control state cannot be kept in %q", scheme).
+			WithHint("state: .dray/state.db or state: postgres://…")
+	}
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		// The parser's words could quote the URL, with the password in it (I6).
+		return diag.Errorf(diag.Invalid, "state.url", "state: is no PostgreSQL URL").WithHint("postgres://user:password@host:5432/database?sslmode=require")
+	}
+	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
+		cfg.ConnConfig.RuntimeParams["application_name"] = "dray"
+	}
+	if s.pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
+		return unreachable(err)
+	}
+	s.db = stdlib.OpenDBFromPool(s.pool)
+	s.journal = newTable(s.pool)
+	if err := s.prepare(ctx); err != nil {
+		_ = s.Close()
+		return unreachable(err)
+	}
+	return nil
+}
+
+func unreachable(err error) error {
+	var known *diag.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	return &diag.Error{
+		Kind: diag.Failed, Code: "state.open", Msg: "opening the control state in PostgreSQL", Err: err,
+		Hint: "check state: in dray.yaml, that the server answers, and that the user may create tables there",
+	}
+}
+
+func (s *State) openFile(ctx context.Context, path string, log *slog.Logger) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return &diag.Error{Kind: diag.Failed, Code: "state.open", Msg: "making the folder of the control state", Err: err}
+	}
+	s.path, s.lock = path, flock.New(path+".lock")
+	// The OS frees the lock with the process: whoever has it knows that no other process of this state lives.
+	var err error
+	if s.mine, err = s.lock.TryLock(); err != nil {
+		return &diag.Error{Kind: diag.Failed, Code: "state.open", Msg: "locking the control state", Err: err}
+	}
+	marked := s.mine && exists(path+damagedMark)
+	err = errMarked
+	if !marked {
+		err = s.openSQLite(ctx)
+	}
+	if s.mine && (marked || isDamage(err)) {
+		aside, aerr := putAside(path)
+		if aerr == nil {
+			log.Warn("the control state was damaged: it was put aside, and a new one begun; that costs run history and some resending", "file", filepath.Base(path), "aside", filepath.Base(aside))
+			err = s.openSQLite(ctx)
+		}
+	}
+	if err != nil {
+		if s.mine {
+			_ = s.lock.Unlock()
+		}
+		return s.damaged(err)
+	}
+	s.journal = newFiles(strings.TrimSuffix(path, filepath.Ext(path)) + ".journal")
+	return nil
+}
+
+func (s *State) openSQLite(ctx context.Context) error {
+	db, err := sql.Open("sqlite", "file:"+s.path+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_txlock=immediate")
+	if err != nil {
+		return err
+	}
+	db.SetMaxOpenConns(4)
+	s.db = db
+	if err := s.prepare(ctx); err != nil {
+		_ = db.Close()
+		return err
+	}
+	return nil
+}
+
+// damagedMark ends the name of the file that says that a run met damage: the next one begins a new state.
+const damagedMark = ".damaged"
+
+var errMarked = errors.New("the control state was found damaged")
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func isDamage(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "malformed") || strings.Contains(err.Error(), "not a database"))
+}
+
+// putAside renames a damaged file and what SQLite keeps beside it; nothing is thrown away.
+func putAside(path string) (string, error) {
+	aside := path + damagedMark + "-" + time.Now().UTC().Format("20060102T150405.000")
+	for _, ending := range []string{"", "-wal", "-shm"} {
+		if err := os.Rename(path+ending, aside+ending); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+	}
+	if err := os.Remove(path + damagedMark); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	return aside, nil
+}
+
+func (s *State) damaged(err error) error {
+	var known *diag.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	e := &diag.Error{Kind: diag.Failed, Code: "state.open", Msg: "opening the control state " + filepath.Base(s.path), Err: err}
+	if isDamage(err) {
+		e.Hint = "the file is damaged: end the processes that use it and run again; or move it away: that costs run history and some resending, nothing else"
 	}
 	return e
 }
 
+// prepare brings the tables to this version and reads the state's identity.
 func (s *State) prepare(ctx context.Context) error {
-	if _, err := s.db.ExecContext(ctx, schema); err != nil {
+	if err := s.migrate(ctx); err != nil {
 		return err
 	}
-	err := s.db.QueryRowContext(ctx, "SELECT id FROM identity").Scan(&s.id)
+	err := s.row(ctx, "SELECT id FROM {state}").Scan(&s.id)
 	if errors.Is(err, sql.ErrNoRows) {
-		s.id = uuid.NewString()
-		_, err = s.db.ExecContext(ctx, "INSERT INTO identity SELECT ? WHERE NOT EXISTS (SELECT 1 FROM identity)", s.id)
-		if err == nil {
-			err = s.db.QueryRowContext(ctx, "SELECT id FROM identity").Scan(&s.id)
+		if _, err = s.exec(ctx, "INSERT INTO {state} (one, id) VALUES (1, ?) ON CONFLICT DO NOTHING", uuid.NewString()); err == nil {
+			err = s.row(ctx, "SELECT id FROM {state}").Scan(&s.id)
 		}
 	}
-	if err != nil {
-		return err
-	}
-	if s.insert, err = s.db.PrepareContext(ctx, "INSERT INTO batches (run_id, seq, page, sent_at, keys) VALUES (?, ?, ?, ?, ?)"); err != nil {
-		return err
-	}
-	s.answer, err = s.db.PrepareContext(ctx, "UPDATE batches SET answer = ? WHERE run_id = ? AND page = ? AND seq = ?")
 	return err
 }
 
-// ID is the file's own identity, in locks.
+// ID is the state's own identity, in locks.
 func (s *State) ID() string { return s.id }
+
+// Shared tells whether several machines may use this state: the locks are kept in it then.
+func (s *State) Shared() bool { return s.pool != nil }
 
 // Alone tells whether this process holds the OS lock on the file: no other process of this state is alive.
 func (s *State) Alone() bool { return s.mine }
 
+// DB is the database, for the queue of jobs whose tables lie in it too.
+func (s *State) DB() *sql.DB { return s.db }
+
+// Pool is the PostgreSQL database's pool of connections; nil where the state is a file.
+func (s *State) Pool() *pgxpool.Pool { return s.pool }
+
 // Close waits for what is being written.
 func (s *State) Close() error {
-	close(s.writes)
-	<-s.done
-	_ = s.insert.Close()
-	_ = s.answer.Close()
-	err := s.db.Close()
+	var err error
+	if s.journal != nil {
+		err = s.journal.close()
+	}
+	if cerr := s.db.Close(); err == nil {
+		err = cerr
+	}
+	if s.pool != nil {
+		s.pool.Close()
+	}
 	if s.mine {
 		_ = s.lock.Unlock()
 	}
 	return err
+}
+
+// Claim says that a run of a sync begins in this process; release ends that. Where one is under way already, by is its run id:
+// a lock can tell other processes apart, not two runs of one.
+func (s *State) Claim(schema, sync, run string) (release func(), by string) {
+	key := schema + "\x00" + sync
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if by := s.claimed[key]; by != "" {
+		return nil, by
+	}
+	s.claimed[key] = run
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.claimed[key] == run {
+			delete(s.claimed, key)
+		}
+	}, ""
 }
 
 // Known is what the control state knows of a sync's snapshot.
@@ -129,24 +264,24 @@ type Known struct {
 // Known reads it.
 func (s *State) Known(ctx context.Context, schema, sync string) (Known, error) {
 	k := Known{Exists: true}
-	err := s.db.QueryRowContext(ctx, "SELECT generation, revision FROM syncs WHERE schema = ? AND sync = ?", schema, sync).Scan(&k.Generation, &k.Revision)
+	err := s.row(ctx, "SELECT generation, revision FROM {syncs} WHERE schema = ? AND sync = ?", s.scope(schema), sync).Scan(&k.Generation, &k.Revision)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Known{}, nil
 	}
-	return k, wrap("reading", err)
+	return k, s.wrap("reading", err)
 }
 
 // Learn writes it.
 func (s *State) Learn(ctx context.Context, schema, sync string, generation, revision int64) error {
-	_, err := s.db.ExecContext(ctx, "INSERT INTO syncs VALUES (?, ?, ?, ?) ON CONFLICT (schema, sync) DO UPDATE SET generation = excluded.generation, revision = excluded.revision",
-		schema, sync, generation, revision)
-	return wrap("writing", err)
+	_, err := s.exec(ctx, "INSERT INTO {syncs} (schema, sync, generation, revision) VALUES (?, ?, ?, ?) ON CONFLICT (schema, sync) DO UPDATE SET generation = excluded.generation, revision = excluded.revision",
+		s.scope(schema), sync, generation, revision)
+	return s.wrap("writing", err)
 }
 
 // Unlearn forgets a sync: its snapshot was reset or retired on purpose.
 func (s *State) Unlearn(ctx context.Context, schema, sync string) error {
-	_, err := s.db.ExecContext(ctx, "DELETE FROM syncs WHERE schema = ? AND sync = ?", schema, sync)
-	return wrap("writing", err)
+	_, err := s.exec(ctx, "DELETE FROM {syncs} WHERE schema = ? AND sync = ?", s.scope(schema), sync)
+	return s.wrap("writing", err)
 }
 
 // Run is one line of the history. Report is the JSON of report.Run.
@@ -157,55 +292,76 @@ type Run struct {
 	Report                []byte
 }
 
+// instant is how times stand in the tables: as texts in UTC whose order is that of the times.
+const instant = "2006-01-02T15:04:05.000000Z"
+
 // Begin writes a run's first line before anything else of it.
 func (s *State) Begin(ctx context.Context, r Run) error {
-	_, err := s.db.ExecContext(ctx, "INSERT INTO runs (run_id, schema, sync, started_at) VALUES (?, ?, ?, ?)",
-		r.RunID, r.Schema, r.Sync, r.StartedAt.UTC().Format(time.RFC3339Nano))
-	return wrap("writing", err)
+	_, err := s.exec(ctx, "INSERT INTO {runs} (run_id, schema, sync, started_at) VALUES (?, ?, ?, ?)",
+		r.RunID, s.scope(r.Schema), r.Sync, r.StartedAt.UTC().Format(instant))
+	return s.wrap("writing", err)
 }
 
 // End completes it.
 func (s *State) End(ctx context.Context, r Run) error {
-	_, err := s.db.ExecContext(ctx, "INSERT INTO runs (run_id, schema, sync, started_at, finished_at, status, report) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id) DO UPDATE SET finished_at = excluded.finished_at, status = excluded.status, report = excluded.report",
-		r.RunID, r.Schema, r.Sync, r.StartedAt.UTC().Format(time.RFC3339Nano), r.FinishedAt.UTC().Format(time.RFC3339Nano), r.Status, r.Report)
-	return wrap("writing", err)
+	_, err := s.exec(ctx, "INSERT INTO {runs} (run_id, schema, sync, started_at, finished_at, status, report) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id) DO UPDATE SET finished_at = excluded.finished_at, status = excluded.status, report = excluded.report",
+		r.RunID, s.scope(r.Schema), r.Sync, r.StartedAt.UTC().Format(instant), r.FinishedAt.UTC().Format(instant), r.Status, string(r.Report))
+	return s.wrap("writing", err)
 }
 
 // Prune forgets runs that ended and began before a time. A run that did not end stays: its journal may still be needed.
 func (s *State) Prune(ctx context.Context, before time.Time) error {
-	_, err := s.db.ExecContext(ctx, "DELETE FROM runs WHERE finished_at IS NOT NULL AND started_at < ?", before.UTC().Format(time.RFC3339Nano))
-	return wrap("writing", err)
+	_, err := s.exec(ctx, "DELETE FROM {runs} WHERE finished_at IS NOT NULL AND started_at < ?", before.UTC().Format(instant))
+	if err == nil {
+		err = s.journal.prune(ctx, before)
+	}
+	return s.wrap("writing", err)
 }
 
 // Runs lists the newest first; sync "" = of all.
 func (s *State) Runs(ctx context.Context, schema, sync string, limit int) ([]Run, error) {
-	rows, err := s.db.QueryContext(ctx, "SELECT run_id, schema, sync, started_at, coalesce(finished_at, ''), coalesce(status, ''), coalesce(report, '') FROM runs WHERE schema = ? AND (? = '' OR sync = ?) ORDER BY started_at DESC, run_id LIMIT ?",
-		schema, sync, sync, limit)
+	rows, err := s.db.QueryContext(ctx, s.sql("SELECT run_id, sync, started_at, coalesce(finished_at, ''), coalesce(status, ''), coalesce(report, '') FROM {runs} WHERE schema = ? AND (? = '' OR sync = ?) ORDER BY started_at DESC, run_id LIMIT ?"),
+		s.scope(schema), sync, sync, limit)
 	if err != nil {
-		return nil, wrap("reading", err)
+		return nil, s.wrap("reading", err)
 	}
 	defer rows.Close()
 	var out []Run
 	for rows.Next() {
-		var r Run
+		r := Run{Schema: schema}
 		var started, finished string
-		if err := rows.Scan(&r.RunID, &r.Schema, &r.Sync, &started, &finished, &r.Status, &r.Report); err != nil {
-			return nil, wrap("reading", err)
+		if err := rows.Scan(&r.RunID, &r.Sync, &started, &finished, &r.Status, &r.Report); err != nil {
+			return nil, s.wrap("reading", err)
 		}
 		r.StartedAt, _ = time.Parse(time.RFC3339Nano, started)
 		r.FinishedAt, _ = time.Parse(time.RFC3339Nano, finished)
 		out = append(out, r)
 	}
-	return out, wrap("reading", rows.Err())
+	return out, s.wrap("reading", rows.Err())
 }
 
-func wrap(what string, err error) error {
+// scope is what a schema of the project's is called here: a database may serve several projects.
+func (s *State) scope(schema string) string {
+	if s.pool == nil {
+		return schema
+	}
+	return s.project + "/" + schema
+}
+
+// wrap makes an error one that a person can act on, and leaves a mark where the file is damaged, so that the next run begins a
+// new one.
+func (s *State) wrap(what string, err error) error {
 	if err == nil {
 		return nil
 	}
+	var known *diag.Error
+	if errors.As(err, &known) {
+		return err
+	}
 	e := &diag.Error{Kind: diag.Failed, Code: "state", Msg: what + " the control state", Err: err}
-	if strings.Contains(err.Error(), "malformed") || strings.Contains(err.Error(), "not a database") {
-		e.Hint = "the file is damaged: move it away and run again; that costs run history and some resending, nothing else"
+	if s.pool == nil && isDamage(err) {
+		_ = os.WriteFile(s.path+damagedMark, nil, 0o600)
+		e.Hint = "the file is damaged: the next run puts it aside and begins a new one; that costs run history and some resending, nothing else"
 	}
 	return e
 }

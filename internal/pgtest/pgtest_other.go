@@ -1,0 +1,22 @@
+//go:build !unix
+
+// Package pgtest gives tests a real PostgreSQL, on systems where it can start one.
+package pgtest
+
+import "testing"
+
+// Server is none on this system.
+type Server struct{}
+
+// Main runs a package's tests.
+func (*Server) Main(m *testing.M) int { return m.Run() }
+
+// Database skips the test.
+func (*Server) Database(t testing.TB) string {
+	t.Helper()
+	t.Skip("a PostgreSQL server is started for tests on unix only")
+	return ""
+}
+
+// Stop does nothing.
+func (*Server) Stop() {}
