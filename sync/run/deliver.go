@@ -141,6 +141,9 @@ func ifEmpty(l *plan.Layout, m ledger.Meta) []string {
 
 // open says in the warehouse that this run's plan is being delivered: whoever comes after a crash finds it there.
 func (r *one) open(ctx context.Context) error {
+	if err := r.State.OpenJournal(ctx, r.holder.RunID); err != nil {
+		return err
+	}
 	r.meta.OpenRun, r.meta.OpenMode = r.holder.RunID, openMode(string(r.sync.Mode), r.verdict.Hold)
 	statements, err := r.ledger.WriteSQL(r.meta, r.deps.now())
 	if err != nil {

@@ -86,7 +86,7 @@ func (r *one) unanswered(j state.Journal, done map[int64]bool, pages int64) comm
 		}
 		return set
 	}
-	for _, k := range j.Rebooted {
+	for _, k := range j.Doubtful {
 		if !done[k] {
 			set.Pages = append(set.Pages, k)
 		}

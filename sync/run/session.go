@@ -138,7 +138,7 @@ func Open(ctx context.Context, deps Deps, o Options) (*Session, error) {
 	if !strings.Contains(path, "://") && !filepath.IsAbs(path) {
 		path = filepath.Join(p.Project.Dir, filepath.FromSlash(path))
 	}
-	if s.State, err = state.Open(ctx, path); err != nil {
+	if s.State, err = state.Open(ctx, path, state.Options{Project: p.Project.Name, Log: s.log}); err != nil {
 		_ = s.Warehouse.Close()
 		return nil, err
 	}
