@@ -234,6 +234,12 @@ type Poller interface {
 	Results(ctx context.Context, job string, b *Batch) ([]Outcome, error)
 }
 
+// TakesJSON is a Destination that sends whole rows as JSON and does not look at their values: it is given Change.JSON where the
+// engine has it at less cost, from the warehouse's own result. The object must be declared Replaces.
+type TakesJSON interface {
+	TakesJSON(object string) bool
+}
+
 // Finisher is a Destination whose rows are delivered only when the run ends (one file a run). Outcomes of Write are then
 // provisional: nothing is acknowledged before Finish has returned nil. The engine calls Finish once, after the last Write, only
 // if something was written; a run that ends without Finish leaves nothing behind, or Abort is called.
@@ -288,6 +294,9 @@ type Change struct {
 	// Send has one bit a field: the fields to send (changed ones, all for adds, those to clear or set for removes). nil = all.
 	Send     []bool
 	DedupeID string
+	// JSON is, for an object of a TakesJSON, "key":{…},"fields":{…} with all fields, as encode writes them, in place of Key and
+	// Fields, which are nil then. nil = the values are given, as of a row that JSON cannot carry.
+	JSON []byte
 }
 
 // Sends tells whether field i is to be sent.

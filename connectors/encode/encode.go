@@ -31,31 +31,64 @@ func New(s *destination.Schema) (*Encoder, error) {
 }
 
 // Change appends {"operation","key","fields","dedupe_id"}. All fields are written; of a remove those that Send names, as given.
+// A change that has its JSON is written without a look at its values.
 // On an error, which is about the row's own values, dst comes back as it was.
 func (e *Encoder) Change(dst []byte, c *destination.Change) ([]byte, error) {
 	start := len(dst)
 	dst = append(dst, `{"operation":"`...)
 	dst = append(dst, c.Operation...)
-	dst = append(dst, `","key":`...)
-	dst, err := e.appendKey(dst, c.Key)
-	if err != nil {
-		return dst[:start], err
-	}
-	dst = append(dst, `,"fields":`...)
-	switch {
-	case c.Operation != destination.OpRemove || c.Send == nil && len(c.Fields) > 0:
-		dst, err = e.fields.append(dst, c.Fields)
-	case len(c.Fields) == 0:
-		dst = append(dst, `{}`...)
-	default:
-		dst, err = e.fields.appendSome(dst, c.Fields, c.Send)
-	}
-	if err != nil {
-		return dst[:start], err
+	dst = append(dst, `",`...)
+	if c.JSON != nil {
+		dst = append(dst, c.JSON...)
+	} else {
+		var err error
+		if dst, err = e.values(dst, c); err != nil {
+			return dst[:start], err
+		}
 	}
 	dst = append(dst, `,"dedupe_id":`...)
 	dst = String(dst, c.DedupeID)
 	return append(dst, '}'), nil
+}
+
+// values appends what Change.JSON holds of a change that has none.
+func (e *Encoder) values(dst []byte, c *destination.Change) ([]byte, error) {
+	dst = append(dst, `"key":`...)
+	dst, err := e.appendKey(dst, c.Key)
+	if err != nil {
+		return dst, err
+	}
+	dst = append(dst, `,"fields":`...)
+	switch {
+	case c.Operation != destination.OpRemove || c.Send == nil && len(c.Fields) > 0:
+		return e.fields.append(dst, c.Fields)
+	case len(c.Fields) == 0:
+		return append(dst, `{}`...), nil
+	default:
+		return e.fields.appendSome(dst, c.Fields, c.Send)
+	}
+}
+
+// Row appends a row's Change.JSON from where the warehouse has it: the key's columns, then the fields', from the first cell on. ok
+// is false, and dst as it was, for a row that JSON cannot carry or that lacks a part of its key.
+func (e *Encoder) Row(dst []byte, cells warehouse.Cells) (out []byte, ok bool) {
+	start, keys := len(dst), len(e.key.steps)
+	dst = append(dst, `"key":`...)
+	if keys > 1 {
+		for i := range keys {
+			if cells.Null(i) {
+				return dst[:start], false
+			}
+		}
+	}
+	if dst, ok = e.key.row(dst, cells, 0); !ok {
+		return dst[:start], false
+	}
+	dst = append(dst, `,"fields":`...)
+	if dst, ok = e.fields.row(dst, cells, keys); !ok {
+		return dst[:start], false
+	}
+	return dst, true
 }
 
 // appendKey leaves out the identities that a row does not have, of a sync that names several: a key never has a part that is NULL.
@@ -160,6 +193,19 @@ func (o *object) append(dst []byte, values []any) ([]byte, error) {
 		}
 	}
 	return append(dst, o.end...), nil
+}
+
+// row is append for cells of which the first of this object is at offset.
+func (o *object) row(dst []byte, cells warehouse.Cells, offset int) ([]byte, bool) {
+	for i := range o.steps {
+		s := &o.steps[i]
+		dst = append(dst, s.prefix...)
+		var err error
+		if dst, err = Cell(dst, cells, offset+s.index, s.kind); err != nil {
+			return dst, false
+		}
+	}
+	return append(dst, o.end...), true
 }
 
 // appendSome writes the columns that send names; nested objects without any are left out.

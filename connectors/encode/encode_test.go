@@ -194,3 +194,19 @@ func BenchmarkChange(b *testing.B) {
 	b.SetBytes(int64(len(dst)))
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 }
+
+// Times are written as the layouts of package time write them.
+func TestTimeIsALayout(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		at := time.Unix(rapid.Int64Range(-62167219200, 253402300799).Draw(t, "second"), 0)
+		unit := rapid.SampledFrom([]int64{1, 10, 1000, 1_000_000, 100_000_000, 1_000_000_000}).Draw(t, "unit")
+		at = at.Add(time.Duration(rapid.Int64Range(0, 999_999_999).Draw(t, "fraction") / unit * unit))
+		for kind, layout := range map[warehouse.Kind]string{warehouse.Date: time.DateOnly, warehouse.Timestamp: time.RFC3339Nano} {
+			got, err := encode.Time([]byte("x"), at.In(time.FixedZone("", 3600)), kind)
+			if want := "x" + at.UTC().Format(layout); err != nil || string(got) != want {
+				t.Errorf("got %s, %v; want %s", got, err, want)
+			}
+		}
+	})
+}

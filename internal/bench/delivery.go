@@ -26,18 +26,19 @@ func benchDelivery(ctx context.Context, l *lab) ([]result, error) {
 			return err
 		}
 		whole := time.Since(began)
-		requests, took := s.span()
+		requests, took, used := s.span()
 		if want := (n + batchRows - 1) / batchRows; requests < want {
 			return fmt.Errorf("%d requests for %d rows", requests, n)
 		}
 		l.say("posting the same bytes, ready-made")
-		bare, err := bareRate(ctx, s, requests)
+		bare, least, err := bareRate(ctx, s, requests)
 		if err != nil {
 			return err
 		}
 		what := fmt.Sprintf("delivery of %s rows × 12 fields, batches of %d", short(n), batchRows)
 		results = []result{
 			atLeast(what+": first request to last answer", float64(n)/took.Seconds(), bare*batchRows, 0.3),
+			shown(what+": processor time, both ends", used, least),
 			shownRate(what+": the whole run, build to commit", float64(n)/whole.Seconds(), bare*batchRows),
 		}
 		return nil

@@ -18,6 +18,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"strings"
 	"time"
 
@@ -76,6 +77,7 @@ func measure(ctx context.Context, args []string, out, log io.Writer) int {
 	scale := flags.Float64("scale", 1, "share of the rows: 0.01 for a hundredth")
 	only := flags.String("only", "", "names of benches, separated by commas: "+names())
 	dir := flags.String("dir", "", "where data is made (default: a temporary folder); needs up to 10 GB")
+	profile := flags.String("profile", "", "file for a processor profile of all of it")
 	if flags.Parse(args) != nil {
 		return 2
 	}
@@ -85,6 +87,14 @@ func measure(ctx context.Context, args []string, out, log io.Writer) int {
 		return 2
 	}
 	fmt.Fprintf(out, "dray bench: %d cores, %s/%s, %s, scale %g\n", runtime.GOMAXPROCS(0), runtime.GOOS, runtime.GOARCH, runtime.Version(), *scale)
+	if *profile != "" {
+		stop, err := startProfile(*profile)
+		if err != nil {
+			fmt.Fprintln(log, "bench:", err)
+			return 1
+		}
+		defer stop()
+	}
 	results, err := runAll(ctx, chosen, *dir, *scale, log)
 	show(out, results)
 	if err != nil {
@@ -95,6 +105,17 @@ func measure(ctx context.Context, args []string, out, log io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+func startProfile(name string) (stop func(), err error) {
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() { pprof.StopCPUProfile(); f.Close() }, nil
 }
 
 func names() string {

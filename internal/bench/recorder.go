@@ -116,6 +116,30 @@ func (r *recordedRows) Next() bool {
 	return true
 }
 
+// Cells counts too.
+func (r *recordedRows) Cells() (warehouse.Cells, bool) {
+	in, ok := r.Rows.(warehouse.InPlace)
+	if !ok {
+		return nil, false
+	}
+	cells, ok := in.Cells()
+	return &recordedCells{cells, r}, ok
+}
+
+type recordedCells struct {
+	warehouse.Cells
+	r *recordedRows
+}
+
+// Next counts.
+func (c *recordedCells) Next() bool {
+	if !c.Cells.Next() {
+		return false
+	}
+	c.r.n++
+	return true
+}
+
 // Close notes the query, once.
 func (r *recordedRows) Close() error {
 	if !r.closed {

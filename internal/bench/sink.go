@@ -22,6 +22,7 @@ type sink struct {
 	bodies      [][]byte
 	requests    int
 	first, last time.Time
+	used        [2]time.Duration // processor time of this process at first and at last
 }
 
 func startSink(ctx context.Context, keep int) (*sink, error) {
@@ -41,7 +42,7 @@ func (s *sink) close() error { return s.server.Close() }
 func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	if s.requests == 0 {
-		s.first = time.Now()
+		s.first, s.used[0] = time.Now(), processorTime()
 	}
 	s.requests++
 	keep := len(s.bodies) < s.keep
@@ -61,7 +62,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.WriteHeader(http.StatusNoContent)
 	s.mu.Lock()
-	s.last = time.Now()
+	s.last, s.used[1] = time.Now(), processorTime()
 	s.mu.Unlock()
 }
 
@@ -72,11 +73,12 @@ func (s *sink) reset() {
 	s.requests = 0
 }
 
-// span is how many requests came since reset, and the time from the first one's arrival to the last one's answer.
-func (s *sink) span() (requests int, took time.Duration) {
+// span is how many requests came since reset, the time from the first one's arrival to the last one's answer, and the processor
+// time that went by meanwhile.
+func (s *sink) span() (requests int, took, used time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.requests, s.last.Sub(s.first)
+	return s.requests, s.last.Sub(s.first), s.used[1] - s.used[0]
 }
 
 // postBare posts n ready-made bodies with as many workers, in turn: what no program that makes its bodies can beat.
@@ -130,16 +132,18 @@ func post(ctx context.Context, client *http.Client, url string, body []byte) err
 	return nil
 }
 
-// bareRate is the best rate, in requests a second, of one, two and four workers posting n bodies.
-func bareRate(ctx context.Context, s *sink, n int) (float64, error) {
-	var rate float64
+// bareRate is the best rate, in requests a second, of one, two and four workers posting n bodies, and the least processor time.
+func bareRate(ctx context.Context, s *sink, n int) (rate float64, least time.Duration, err error) {
 	for _, workers := range []int{1, 2, 4} {
 		s.reset()
 		if err := postBare(ctx, s.url, s.bodies, n, workers); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
-		requests, took := s.span()
+		requests, took, used := s.span()
 		rate = max(rate, float64(requests)/took.Seconds())
+		if least == 0 || used < least {
+			least = used
+		}
 	}
-	return rate, nil
+	return rate, least, nil
 }

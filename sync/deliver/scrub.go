@@ -1,11 +1,13 @@
 package deliver
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"html"
+	"io"
 	"log/slog"
 	"net/url"
 	"regexp"
@@ -80,10 +82,61 @@ func scrubCode(code string, c *destination.Change, b *batch) string {
 }
 
 func eachValue(c *destination.Change, f func(any)) {
+	if c.JSON != nil {
+		key, fields := written(c)
+		for _, v := range []any{key, fields} {
+			leaves(v, f)
+		}
+		return
+	}
 	for _, values := range [][]any{c.Key, c.OldKey, c.Fields} {
 		for _, v := range values {
 			f(v)
 		}
+	}
+}
+
+// written are the values of a change that is given as JSON; it is read when a message must be held against it, and not before.
+func written(c *destination.Change) (key, fields any) {
+	var row struct {
+		Key    any `json:"key"`
+		Fields any `json:"fields"`
+	}
+	d := json.NewDecoder(io.MultiReader(strings.NewReader("{"), bytes.NewReader(c.JSON), strings.NewReader("}")))
+	d.UseNumber()
+	if d.Decode(&row) != nil {
+		return nil, nil
+	}
+	return row.Key, row.Fields
+}
+
+// leaves calls f with each value in decoded JSON as the warehouse would have given it: times and dates as such.
+func leaves(v any, f func(any)) {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, member := range v {
+			leaves(member, f)
+		}
+	case []any:
+		for _, member := range v {
+			leaves(member, f)
+		}
+	case json.Number:
+		if n, err := v.Int64(); err == nil {
+			f(n)
+			return
+		}
+		f(v.String())
+	case string:
+		for _, layout := range []string{time.RFC3339Nano, time.DateOnly} {
+			if t, err := time.Parse(layout, v); err == nil {
+				f(t)
+				return
+			}
+		}
+		f(v)
+	default:
+		f(v)
 	}
 }
 
@@ -141,7 +194,12 @@ func (b *batch) gather(v any) {
 }
 
 func isKey(s string, c *destination.Change) bool {
-	return slices.ContainsFunc(append(slices.Clone(c.Key), c.OldKey...), func(v any) bool {
+	keys := append(slices.Clone(c.Key), c.OldKey...)
+	if c.JSON != nil {
+		key, _ := written(c)
+		leaves(key, func(v any) { keys = append(keys, v) })
+	}
+	return slices.ContainsFunc(keys, func(v any) bool {
 		text, _ := v.(string)
 		return len(text) >= 3 && strings.Contains(strings.ToLower(s), strings.ToLower(text))
 	})

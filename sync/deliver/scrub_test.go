@@ -1,12 +1,15 @@
 package deliver
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/connectors/encode"
+	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/sync/plan"
 )
 
@@ -18,6 +21,37 @@ func ada() *destination.Change {
 			`{"street": "Nowhere Lane 4", "tags": ["gold-club"], "age": 36}`, "+45 12 34 56 78", "Ærø",
 		},
 	}
+}
+
+// adaAsJSON is ada as a destination that takes JSON is given her.
+func adaAsJSON(t *testing.T) *destination.Change {
+	t.Helper()
+	c := ada()
+	schema := &destination.Schema{Key: []destination.Column{{Name: "email"}, {Name: "before"}}}
+	for i, v := range c.Fields {
+		kind := warehouse.Text
+		switch {
+		case i == 3:
+			kind = warehouse.Decimal
+		case i == 9:
+			kind = warehouse.JSON
+		default:
+			if _, ok := v.(time.Time); ok {
+				kind = warehouse.Timestamp
+			}
+		}
+		schema.Fields = append(schema.Fields, destination.Column{Name: fmt.Sprint("field_", i), Kind: kind})
+	}
+	e, err := encode.New(schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row, err := e.Change(nil, &destination.Change{Key: append(c.Key, c.OldKey...), Fields: c.Fields})
+	if err != nil {
+		t.Fatal(err)
+	}
+	row = row[bytes.Index(row, []byte(`"key"`)):bytes.LastIndex(row, []byte(`,"dedupe_id"`))]
+	return &destination.Change{JSON: row}
 }
 
 // I6: whatever spelling a vendor repeats a value in, it is not shown.
@@ -32,6 +66,9 @@ func TestScrub(t *testing.T) {
 		"call +45 12345678", "call 12345678", "from Ærø", "from \u00c6R\u00d8",
 	} {
 		got := scrub(message, ada(), nil)
+		if asJSON := scrub(message, adaAsJSON(t), nil); asJSON != got {
+			t.Errorf("%q became %q, and %q of a row given as JSON", message, got, asJSON)
+		}
 		if !strings.Contains(got, "***") {
 			t.Errorf("%q became %q", message, got)
 		}

@@ -131,8 +131,13 @@ func parts(rows []int) []part {
 
 func (d *delivery) request(b *batch, rows []int, attempt int) *destination.Batch {
 	out := &destination.Batch{Run: d.Run, Object: d.Object.Name, Options: d.Options, Container: d.Container, Schema: d.Schema, Attempt: attempt}
-	if len(rows) == len(b.rows) && len(rows) == len(b.page.Changes) {
-		out.Changes = b.page.Changes
+	// Rows that follow each other in their page, as they mostly do, need not be copied.
+	first, adjoin := b.rows[rows[0]], true
+	for k, i := range rows {
+		adjoin = adjoin && b.rows[i] == first+k
+	}
+	if adjoin {
+		out.Changes = b.page.Changes[first : first+len(rows) : first+len(rows)]
 		return out
 	}
 	out.Changes = make([]destination.Change, len(rows))

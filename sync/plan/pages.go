@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/connectors/encode"
 	"github.com/dray-dev/dray/connectors/warehouse"
 )
 
@@ -28,9 +29,13 @@ type Pager struct {
 	c      *Changes
 	query  string
 	pages  int64
-	width  int
+	keys   int
+	width  int // keys and fields
+	kinds  []warehouse.Kind
+	theirs bool // the last column tells which fields the destination has values of its own in
 	filter string
-	dedupe func(destination.Change, int64, int64) string
+	rows   *encode.Encoder // of a destination that takes rows as JSON
+	dedupe func(op destination.Operation, keyHash, rowHash int64) string
 }
 
 // pageRows is how many planned rows a page holds at most: of 12 fields about 20 MB.
@@ -52,12 +57,17 @@ func (l *Layout) Schema() *destination.Schema {
 }
 
 // NewPager prepares to read what a run sends: rows in state send, without the operations that are held.
-// dedupe makes a change's dedupe id of it, its key hash and its row hash.
-func NewPager(w Querier, c *Changes, held []destination.Operation, dedupe func(destination.Change, int64, int64) string) *Pager {
+// dedupe makes a change's dedupe id of its operation, its key hash and its row hash. asJSON: the destination takes rows as JSON
+// where they can be had so (destination.TakesJSON).
+func NewPager(w Querier, c *Changes, held []destination.Operation, asJSON bool, dedupe func(op destination.Operation, keyHash, rowHash int64) string) *Pager {
 	l, d := c.Layout, c.Layout.Dialect
 	p := &Pager{w: w, c: c, dedupe: dedupe, pages: Pages(c.Highest)}
+	if asJSON && len(l.IfEmpty()) == 0 { // which fields are sent is not known before the destination was asked
+		p.rows, _ = encode.New(l.Schema()) // names that contradict each other are the connector's to tell
+	}
 	var cols []string
 	wire := func(c Column) {
+		p.kinds = append(p.kinds, c.Kind)
 		cols = append(cols, d.Wire(d.Quote(c.Column), warehouse.Column{Name: c.Column, Type: c.Type, Kind: c.Kind}))
 	}
 	for _, c := range l.SentKeys() {
@@ -66,11 +76,11 @@ func NewPager(w Querier, c *Changes, held []destination.Operation, dedupe func(d
 	for _, c := range l.Fields {
 		wire(c)
 	}
-	p.width = len(cols)
+	p.keys, p.width = len(l.SentKeys()), len(cols)
 	old := l.DestKey
 	cols = append(cols, "key_hash", "coalesce(hash, 0)", "operation", "remote_id", "changed", "was_uncertain",
 		d.Wire("old_dest_key", warehouse.Column{Type: old.Type, Kind: old.Kind}))
-	if len(l.IfEmpty()) > 0 {
+	if p.theirs = len(l.IfEmpty()) > 0; p.theirs {
 		cols = append(cols, "theirs")
 	}
 	p.filter = Sending(held)
@@ -99,29 +109,153 @@ func (p *Pager) Read(ctx context.Context, k int64) (*Page, error) {
 	defer rows.Close()
 	page := &Page{Number: k}
 	page.room(p.expected())
-	l := p.c.Layout
-	nKeys := len(l.SentKeys())
-	// Values of many rows stand in one slice: an allocation a thousand rows, not one a row.
-	var arena []any
+	if in, ok := rows.(warehouse.InPlace); ok {
+		if cells, ok := in.Cells(); ok {
+			p.inPlace(page, cells)
+			return page, p.failed(k, rows.Err())
+		}
+	}
+	return page, p.failed(k, p.values(page, rows))
+}
+
+func (p *Pager) failed(k int64, err error) error {
+	if err != nil {
+		return fmt.Errorf("reading page %d of the plan: %w", k, err)
+	}
+	return nil
+}
+
+// values reads the rows as Go values.
+func (p *Pager) values(page *Page, rows warehouse.Rows) error {
+	a := arena{width: p.width}
 	for rows.Next() {
 		v, err := rows.Values()
 		if err != nil {
-			return nil, fmt.Errorf("reading page %d of the plan: %w", k, err)
+			return err
 		}
-		if len(arena) < p.width {
-			arena = make([]any, p.width*1024)
-		}
-		data := arena[:p.width:p.width]
-		arena = arena[p.width:]
+		data := a.row()
 		copy(data, v)
-		c := destination.Change{Key: data[:nKeys:nKeys], Fields: data[nKeys:]}
-		p.tail(&c, page, v[p.width:])
-		page.Changes = append(page.Changes, c)
+		tail := v[p.width:]
+		t := engine{}
+		t.keyHash, _ = tail[0].(int64)
+		t.rowHash, _ = tail[1].(int64)
+		t.operation, _ = tail[2].(string)
+		t.remoteID, _ = tail[3].(string)
+		t.changed, t.known = tail[4].(string)
+		t.uncertain, _ = tail[5].(time.Time)
+		t.oldKey = tail[6]
+		if len(tail) > 7 {
+			t.theirs, _ = tail[7].(string)
+		}
+		p.add(page, p.change(t, data), t)
 	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("reading page %d of the plan: %w", k, err)
+	return rows.Err()
+}
+
+// inPlace reads the rows where the warehouse has them: as JSON where the destination takes that and the change is of a whole row,
+// else the values that are needed.
+func (p *Pager) inPlace(page *Page, cells warehouse.Cells) {
+	a := arena{width: p.width}
+	var text blocks
+	for cells.Next() {
+		t := p.engine(cells)
+		if p.rows != nil && p.whole(t) {
+			if row, ok := p.rows.Row(text.room(), cells); ok {
+				p.add(page, destination.Change{
+					Operation: destination.Operation(t.operation), Remove: p.removal(t.operation), RemoteID: t.remoteID, JSON: text.take(row),
+				}, t)
+				continue
+			}
+		}
+		data := a.row()
+		for i, k := range p.kinds {
+			data[i] = warehouse.Value(cells, i, k)
+		}
+		p.add(page, p.change(t, data), t)
 	}
-	return page, nil
+}
+
+// engine reads the engine's columns of a row in place.
+func (p *Pager) engine(cells warehouse.Cells) engine {
+	n := p.width
+	t := engine{keyHash: cells.Int(n), rowHash: cells.Int(n + 1), operation: operation(cells.Text(n + 2))}
+	if !cells.Null(n + 3) {
+		t.remoteID = strings.Clone(cells.Text(n + 3))
+	}
+	if t.known = !cells.Null(n + 4); t.known {
+		t.changed = cells.Text(n + 4) // used before the next row is read
+	}
+	if !cells.Null(n + 5) {
+		t.uncertain = cells.Time(n + 5)
+	}
+	if t.operation == string(destination.OpRekey) {
+		t.oldKey = warehouse.Value(cells, n+6, p.c.Layout.DestKey.Kind)
+	}
+	if p.theirs && !cells.Null(n+7) {
+		t.theirs = cells.Text(n + 7)
+	}
+	return t
+}
+
+// operation is the constant of that name, so that a row holds no text of its own for it.
+func operation(name string) string {
+	for _, op := range []destination.Operation{destination.OpAdd, destination.OpUpdate, destination.OpRemove, destination.OpRekey} {
+		if name == string(op) {
+			return string(op)
+		}
+	}
+	return strings.Clone(name)
+}
+
+// whole tells whether a change is of all fields of its row: always where the destination replaces records, but for removes that
+// write values of their own.
+func (p *Pager) whole(t engine) bool {
+	s := p.c.Layout.Sync
+	return s.Object.Replaces && t.operation != string(destination.OpRekey) && (t.operation != string(destination.OpRemove) || s.OnRemove.Act != "set")
+}
+
+func (p *Pager) add(page *Page, c destination.Change, t engine) {
+	c.DedupeID = p.dedupe(c.Operation, t.keyHash, t.rowHash)
+	page.Changes = append(page.Changes, c)
+	page.KeyHash = append(page.KeyHash, t.keyHash)
+	page.Uncertain = append(page.Uncertain, t.uncertain)
+}
+
+// arena gives rows of values out of one slice: an allocation a thousand rows, not one a row.
+type arena struct {
+	width int
+	free  []any
+}
+
+func (a *arena) row() []any {
+	if len(a.free) < a.width {
+		a.free = make([]any, a.width*1024)
+	}
+	row := a.free[:a.width:a.width]
+	a.free = a.free[a.width:]
+	return row
+}
+
+// blocks are the bytes of a page's rows, in pieces that are never moved once a row is in them.
+type blocks struct{ free []byte }
+
+const blockSize = 256 << 10
+
+// room is where the next row may be appended; it grows out of its block if the row is larger.
+func (b *blocks) room() []byte {
+	if cap(b.free) < blockSize/64 {
+		b.free = make([]byte, 0, blockSize)
+	}
+	return b.free
+}
+
+// take keeps a row that was appended to room.
+func (b *blocks) take(row []byte) []byte {
+	if cap(row) != cap(b.free) { // append moved it; the block is still good for shorter rows
+		return row
+	}
+	b.free = row[len(row):]
+	return row[:len(row):len(row)]
 }
 
 // expected is about how many rows a page holds.
@@ -136,42 +270,41 @@ func (p *Page) room(n int) {
 	p.Uncertain = make([]time.Time, 0, n)
 }
 
-// tail reads the engine's columns of one row: key_hash, hash, operation, remote_id, changed, was_uncertain, old_dest_key and, where
-// fields are written if empty, theirs.
-func (p *Pager) tail(c *destination.Change, page *Page, v []any) {
-	keyHash, _ := v[0].(int64)
-	rowHash, _ := v[1].(int64)
-	op, _ := v[2].(string)
-	c.Operation = destination.Operation(op)
-	c.RemoteID, _ = v[3].(string)
-	uncertain, _ := v[5].(time.Time)
+// engine is what a row of the plan says beside its data.
+type engine struct {
+	keyHash, rowHash            int64
+	operation, remoteID, theirs string
+	changed                     string // the mask, where known
+	known                       bool
+	uncertain                   time.Time
+	oldKey                      any
+}
+
+// change is a row with its values; data are those of the key, then those of the fields.
+func (p *Pager) change(t engine, data []any) destination.Change {
+	nKeys := p.keys
 	s := p.c.Layout.Sync
+	c := destination.Change{Operation: destination.Operation(t.operation), RemoteID: t.remoteID, Key: data[:nKeys:nKeys], Fields: data[nKeys:]}
 	switch c.Operation {
 	case destination.OpRemove:
-		c.Remove = removal(s.OnRemove.Act, s.OnRemove.Action)
-		if len(v) > 7 {
-			c.Send = p.ours(v[7])
-		}
+		c.Remove = p.removal(t.operation)
+		c.Send = p.ours(t.theirs)
 	case destination.OpRekey, destination.OpUpdate:
 		if c.Operation == destination.OpRekey {
-			c.OldKey = []any{v[6]}
+			c.OldKey = []any{t.oldKey}
 		}
-		mask, ok := v[4].(string)
 		some := s.Config.Send != "all" || p.c.backfill && p.c.only
-		if ok && uncertain.IsZero() && some && !s.Object.Replaces {
+		if t.known && t.uncertain.IsZero() && some && !s.Object.Replaces {
 			c.Send = make([]bool, len(c.Fields))
 			for i := range c.Send {
-				c.Send[i] = i < len(mask) && mask[i] == '1'
+				c.Send[i] = i < len(t.changed) && t.changed[i] == '1'
 			}
 		}
 	}
 	if c.Operation != destination.OpRemove {
-		changed, _ := v[4].(string)
-		p.spare(c, changed)
+		p.spare(&c, t.changed)
 	}
-	c.DedupeID = p.dedupe(*c, keyHash, rowHash)
-	page.KeyHash = append(page.KeyHash, keyHash)
-	page.Uncertain = append(page.Uncertain, uncertain)
+	return c
 }
 
 // spare takes out of what is sent: fields with nulls: omit and no value, and in an update those with write: on_add, for what was
@@ -196,8 +329,7 @@ func (p *Pager) spare(c *destination.Change, changed string) {
 }
 
 // ours is the mask of a remove without the fields in which the destination had values of its own; nil where it had none.
-func (p *Pager) ours(theirs any) []bool {
-	names, _ := theirs.(string)
+func (p *Pager) ours(names string) []bool {
 	if names == "" {
 		return nil
 	}
@@ -208,12 +340,16 @@ func (p *Pager) ours(theirs any) []bool {
 	return mask
 }
 
-func removal(act, action string) string {
-	if act == "action" {
-		return action
-	}
-	if act == "" {
+// removal is how a row is removed; "" for another operation.
+func (p *Pager) removal(op string) string {
+	s := p.c.Layout.Sync
+	switch {
+	case op != string(destination.OpRemove):
+		return ""
+	case s.OnRemove.Act == "action":
+		return s.OnRemove.Action
+	case s.OnRemove.Act == "":
 		return "delete"
 	}
-	return act
+	return s.OnRemove.Act
 }

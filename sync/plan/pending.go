@@ -231,8 +231,8 @@ func JobPage(ctx context.Context, w Querier, d warehouse.Dialect, t warehouse.Ta
 }
 
 // Identify gives the changes of a job's page their dedupe ids again.
-func (p *Page) Identify(dedupe func(destination.Change, int64, int64) string) {
+func (p *Page) Identify(dedupe func(op destination.Operation, keyHash, rowHash int64) string) {
 	for i := range p.Changes {
-		p.Changes[i].DedupeID = dedupe(p.Changes[i], p.KeyHash[i], p.rowHash[i])
+		p.Changes[i].DedupeID = dedupe(p.Changes[i].Operation, p.KeyHash[i], p.rowHash[i])
 	}
 }

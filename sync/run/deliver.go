@@ -191,7 +191,7 @@ func (r *one) delivery(s *sink, lease *lease) deliver.Config {
 	}
 	t := timeout(r.sync.Destination, r.conn.spec)
 	c := r.deliveryBase()
-	var pages deliverPager = plan.NewPager(r.Warehouse, r.changes, r.verdict.Hold, r.dedupeID)
+	var pages deliverPager = plan.NewPager(r.Warehouse, r.changes, r.verdict.Hold, r.takesJSON(), r.dedupeID)
 	if r.sync.OnRemove.Act == "set" {
 		pages = &setting{pages, r.setValues()}
 	}
@@ -224,12 +224,18 @@ func (r *one) deliveryBase() deliver.Config {
 	}
 }
 
+// takesJSON tells whether the destination sends whole rows as JSON.
+func (r *one) takesJSON() bool {
+	t, ok := r.conn.dest.(destination.TakesJSON)
+	return ok && r.sync.Object.Replaces && t.TakesJSON(r.sync.Object.Name)
+}
+
 // dedupeNamespace salts dedupe ids; its value is arbitrary and must never change.
 const dedupeNamespace = "6c7be3a6-5f0e-4a0b-9a39-0d8a2f4f1c11"
 
 // dedupeID names a change so that a vendor, or whoever stands behind a webhook, can drop what it has already: in insert mode by
 // generation, sync and key; otherwise by key, row and operation.
-func (r *one) dedupeID(c destination.Change, keyHash, rowHash int64) string {
+func (r *one) dedupeID(op destination.Operation, keyHash, rowHash int64) string {
 	if r.sync.Mode == destination.Insert {
 		ns := uuid.MustParse(dedupeNamespace)
 		return uuid.NewSHA1(ns, fmt.Appendf(nil, "%d/%s/%s/%016x", r.meta.Generation, r.Project.Name, r.sync.Name, keyHash)).String()
@@ -237,7 +243,7 @@ func (r *one) dedupeID(c destination.Change, keyHash, rowHash int64) string {
 	// One a row, so not by fmt: that took a sixth of the time of reading a page. A row that was never acknowledged has no hash.
 	id := make([]byte, 0, 48)
 	id = appendHex(append(appendHex(id, keyHash), '-'), max(rowHash, 0))
-	id = append(append(id, '-'), c.Operation...)
+	id = append(append(id, '-'), op...)
 	return string(id)
 }
 

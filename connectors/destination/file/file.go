@@ -86,6 +86,9 @@ func (f *folder) Check(context.Context) (destination.Account, error) {
 	return destination.Account{ID: id, Name: f.path}, nil
 }
 
+// TakesJSON: lines of JSON need no values, the other formats do.
+func (f *folder) TakesJSON(string) bool { return f.format == jsonl }
+
 // Write appends a batch to the run's file. The outcomes are provisional until Finish.
 func (f *folder) Write(ctx context.Context, b *destination.Batch) ([]destination.Outcome, error) {
 	if err := ctx.Err(); err != nil {

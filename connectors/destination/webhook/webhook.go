@@ -164,5 +164,8 @@ func (w *webhook) Check(context.Context) (destination.Account, error) {
 	return destination.Account{ID: w.account, Name: w.account}, nil
 }
 
+// TakesJSON says that all values only pass through.
+func (w *webhook) TakesJSON(string) bool { return true }
+
 // Close has nothing to let go: connections are the client's.
 func (w *webhook) Close() error { return nil }

@@ -24,6 +24,7 @@ type rows struct {
 	columns []warehouse.Column
 	values  []any
 	raw     []driver.Value
+	cells   *cells // if the result is read in place
 	err     error
 }
 
@@ -96,6 +97,9 @@ func (r *rows) Err() error { return r.err }
 func (r *rows) Close() error {
 	if r.conn == nil {
 		return nil
+	}
+	if r.cells != nil {
+		r.cells.release()
 	}
 	err := r.rows.Close()
 	if cerr := r.conn.Close(); err == nil {
