@@ -184,7 +184,7 @@ func (c *checker) relations(p *Project) {
 		claim(s.Node, "segment", s.Name, "segment_"+s.Name)
 	}
 	for _, s := range p.Syncs {
-		for _, table := range []string{"snapshot_", "plan_", "pending_", "retry_", "lock_"} {
+		for _, table := range []string{"snapshot_", "plan_", "pending_", "retry_", "lock_", "outcomes_", "ended_", "holdout_"} {
 			claim(s.Node, "sync", s.Name, table+s.Name)
 		}
 	}

@@ -9,6 +9,7 @@ func (c *checker) sync(s *Sync) {
 	c.syncSource(s)
 	c.syncMode(s)
 	c.syncFields(s)
+	c.syncRows(s)
 	if s.good("remember") && s.Remember != "forever" {
 		if d, err := ParseDuration(s.Remember); err != nil || d.Duration <= 0 {
 			c.problem(s.At("remember"), "config.type", "%q wants forever or a duration", "remember").WithHint("remember: 90 days")
@@ -55,6 +56,36 @@ func (c *checker) syncMode(s *Sync) {
 	onlyFor("insert", "remember", "on_expired", "on_uncertain")
 	if s.OnRemove != nil && s.OnRemove.Act == "set" {
 		c.setFields(s)
+	}
+}
+
+// syncRows checks what decides which rows are sent: consent, the control group, one row a value of an identifier, age.
+func (c *checker) syncRows(s *Sync) {
+	name := s.shown("name", s.Name)
+	if s.Has("consent") && !s.Has("model") {
+		c.problem(s.At("consent"), "config.sync", "consent names a column of a model; profiles consent by a trait").
+			WithHint("on the entity: consent: {purpose: trait}")
+	}
+	if s.Has("expand") && s.Has("model") {
+		c.problem(s.At("expand"), "config.sync", "expand is for profiles; sync %s reads a model", name)
+	}
+	if s.Has("refresh") && s.Mode == "insert" {
+		c.problem(s.At("refresh"), "config.sync", "refresh is not for mode: insert, which sends a row once")
+	}
+	if s.good("refresh") && s.Refresh.Duration <= 0 {
+		c.problem(s.At("refresh"), "config.type", "%q wants more than nothing", "refresh").WithHint("refresh: 30 days")
+	}
+	h := s.Holdout
+	if h == nil || !s.good("holdout") {
+		return
+	}
+	switch {
+	case h.Has("share") == h.Has("column"):
+		c.problem(s.At("holdout"), "config.holdout", "holdout of sync %s needs exactly one of share and column", name).WithHint("holdout: 10%%, or {column: in_control}")
+	case h.Has("column") && (h.Has("seed") || h.Has("by")):
+		c.problem(s.At("holdout"), "config.holdout", "seed and by belong to a share; a column says itself who is held out")
+	case h.Has("share") && h.good("share") && (h.Share <= 0 || h.Share >= 1):
+		c.problem(h.At("share"), "config.holdout", "holdout wants a share between 0 %% and 100 %%").WithHint("holdout: 10%%")
 	}
 }
 

@@ -38,6 +38,7 @@ func forms() map[reflect.Type]form {
 		reflect.TypeFor[[]*Field]():      formOf("map of name: field", fieldsSchema, decodeFields),
 		reflect.TypeFor[OnDuplicate]():   formOf("word or map", onDuplicateSchema, decodeOnDuplicate),
 		reflect.TypeFor[OnRemove]():      formOf("word or map", onRemoveSchema, decodeOnRemove),
+		reflect.TypeFor[Holdout]():       formOf("percent or map", holdoutSchema, decodeHoldout),
 		reflect.TypeFor[Condition]():     formOf("condition", conditionSchema, decodeCondition),
 		reflect.TypeFor[[]*Target]():     formOf("map of name: settings", targetsSchema, decodeTargets),
 	}
@@ -300,4 +301,16 @@ func (d *decoder) deleteOf(t *tree, out *OnRemove) bool {
 	ok := d.structure(t, reflect.ValueOf(&options).Elem(), "delete")
 	out.Matched = options.Matched
 	return ok
+}
+
+func decodeHoldout(d *decoder, t *tree, key string) (Holdout, bool) {
+	out := Holdout{Node: nodeAt(t)}
+	if t.shape != mapping {
+		share, ok := decodePercent(d, t, key)
+		out.Share = share
+		out.put("share", pair{key: "share", at: t.pos, value: t})
+		return out, ok
+	}
+	ok := d.structure(t, reflect.ValueOf(&out).Elem(), key)
+	return out, ok
 }

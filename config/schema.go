@@ -238,6 +238,10 @@ func onDuplicateSchema(*schemas) schema {
 		closed(schema{"keep": wordsSchema([]string{"first"}), "order_by": text()}, "keep", "order_by"))
 }
 
+func holdoutSchema(s *schemas) schema {
+	return anyOf(percentSchema(s), closed(schema{"share": percentSchema(s), "seed": text(), "by": text()}, "share"), closed(schema{"column": text()}, "column"))
+}
+
 func onRemoveSchema(*schemas) schema {
 	matched := closed(schema{"matched": anyOf(schema{"type": "boolean"}, reference())})
 	return anyOf(wordsSchema(removals()),

@@ -84,7 +84,7 @@ func TestSchemaRefusesWhatDoesNot(t *testing.T) {
 		"segments: [{name: a, entity: b, where: {trait: x, gte: 1, lt: 2}}]", "segments: [{name: a, entity: b, where: {trait: x}}]",
 		"segments: [{name: a, entity: b, where: {all: []}}]", "segments: [{name: a, entity: b, where: {did: x, then: 5, at: 1}}]",
 		sync + "fields: {a: 5}}]", sync + "fields: {a: {column: x, sql: y}}}]", sync + "on_remove: archive}]", sync + "guard: {max_removes: 5}}]",
-		sync + "holdout: 5%}]", sync + "retry: {attempts: many}}]", sync + "on_duplicate_key: {keep: first}}]",
+		sync + "holdout: {share: 5%, column: c}}]", sync + "retry: {attempts: many}}]", sync + "on_duplicate_key: {keep: first}}]",
 		"entities: [{name: a, identifiers: [{name: b, normalize: phone}]}]",
 	} {
 		if validate(t, s, text) == nil {

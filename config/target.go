@@ -183,17 +183,22 @@ func overrideItems(list, overrides *tree) *tree {
 	return &out
 }
 
-// override lays keys over a thing. Another `type` replaces it whole but for its name: the old one's options mean nothing there.
+// override lays keys over a thing. Another `type` replaces it whole but for its name and purpose: the old one's options mean nothing
+// there, but who consents to be sent is the same question.
 func override(old, over *tree) *tree {
 	if _, retyped := over.find("type"); !retyped {
 		return mergeMaps(old, over, "guard", "retry", "options")
 	}
-	if name, ok := old.find("name"); ok {
-		fresh := *over
-		fresh.pairs = append([]pair{name}, over.pairs...)
-		return &fresh
+	fresh := *over
+	var kept []pair
+	for _, key := range []string{"name", "purpose"} {
+		_, own := over.find(key)
+		if p, ok := old.find(key); ok && !own {
+			kept = append(kept, p)
+		}
 	}
-	return over
+	fresh.pairs = append(kept, over.pairs...)
+	return &fresh
 }
 
 // mergeMaps lays the keys of over on base; maps under a key that deep names are merged themselves.

@@ -155,7 +155,7 @@ type Entity struct {
 	Inputs      []*Input          `yaml:"inputs" doc:"The relations that tell about it."`
 	Match       []*Match          `yaml:"match" dray:"unsupported" doc:"Rules that join profiles which share no identifier."`
 	Relations   []*Relation       `yaml:"relations" dray:"unsupported" doc:"Other entities it belongs to."`
-	Consent     map[string]string `yaml:"consent" dray:"unsupported" doc:"purpose: the boolean trait that allows it."`
+	Consent     map[string]string `yaml:"consent" doc:"purpose: the boolean trait that allows it."`
 	Guard       *EntityGuard      `yaml:"guard" dray:"unsupported" doc:"Stops a build that merges too much."`
 	Decisions   *Decisions        `yaml:"decisions" dray:"unsupported" doc:"Pairs that always, or never, belong together."`
 	Traits      []*Trait          `yaml:"traits" doc:"The columns of its profiles."`
@@ -292,7 +292,7 @@ type Destination struct {
 	Node
 	Name    string         `yaml:"name" dray:"required" doc:"How syncs call it."`
 	Type    string         `yaml:"type" dray:"required" doc:"The connector: dray destinations lists them. Every key not named here is the connector's own."`
-	Purpose string         `yaml:"purpose" dray:"unsupported,enum=advertising|email|analytics" doc:"What it is used for; only profiles that consent go there."`
+	Purpose string         `yaml:"purpose" dray:"enum=advertising|email|analytics" doc:"What it is used for: only rows that consent to it go there, and withdrawn consent withdraws what was sent."`
 	BaseURL string         `yaml:"base_url" doc:"Another host for the vendor's API: a sandbox, a proxy, a region."`
 	Settle  *Duration      `yaml:"settle" doc:"How long a request that was not answered may still be applied. Default: the connector's."`
 	Timeout Duration       `yaml:"timeout" doc:"Of one request. Default: the connector's."`
@@ -317,16 +317,16 @@ type Sync struct {
 	OnDuplicateKey *OnDuplicate   `yaml:"on_duplicate_key" dray:"default=error" doc:"Rows with one key: error stops, reject rejects those rows, {keep: first, order_by: …} skips all but one."`
 	OnRemove       *OnRemove      `yaml:"on_remove" doc:"mirror: what becomes of rows that left."`
 	Via            string         `yaml:"via" doc:"The sync that knows the record ids of the members."`
-	Expand         string         `yaml:"expand" dray:"unsupported" doc:"One row per value of this identifier."`
+	Expand         string         `yaml:"expand" doc:"segment, entity: one row per value of this identifier; the column of its name holds the value."`
 	Event          *Event         `yaml:"event" doc:"insert: what makes a row one event."`
 	Remember       string         `yaml:"remember" dray:"default=forever" doc:"insert: how long a sent key is remembered: forever, or a duration."`
 	Send           string         `yaml:"send" dray:"enum=changed|all,default=changed" doc:"changed: only what differs. all: always every field."`
 	Nulls          string         `yaml:"nulls" dray:"enum=send|omit,default=send" doc:"omit: a NULL leaves the destination's value alone."`
-	Refresh        Duration       `yaml:"refresh" dray:"unsupported" doc:"Send again what was acknowledged longer ago."`
+	Refresh        Duration       `yaml:"refresh" doc:"Send again what was acknowledged longer ago. Default: two thirds of the destination's declared membership life, else never."`
 	Guard          Guard          `yaml:"guard" doc:"What stops a run before anything is sent."`
 	Requires       any            `yaml:"requires" dray:"unsupported" doc:"What must be fresh, or pass, first."`
-	Holdout        any            `yaml:"holdout" dray:"unsupported" doc:"A control group that is not sent."`
-	Consent        string         `yaml:"consent" dray:"unsupported" doc:"model: the boolean column that allows it."`
+	Holdout        *Holdout       `yaml:"holdout" doc:"A control group that is not sent: a share (10%), {share, seed, by}, or {column: in_control}."`
+	Consent        string         `yaml:"consent" doc:"model: the boolean column that allows sending the row."`
 	Schedule       string         `yaml:"schedule" doc:"Five cron fields, or @hourly, @daily, @every 2h."`
 	Timezone       string         `yaml:"timezone" doc:"Of schedule. Default: UTC."`
 	After          any            `yaml:"after" dray:"unsupported" doc:"Starts when these syncs are done."`
@@ -407,6 +407,15 @@ type Guard struct {
 	MinModelRows int      `yaml:"min_model_rows" dray:"default=0" doc:"A model with fewer rows stops the sync."`
 	OnTrip       string   `yaml:"on_trip" dray:"enum=hold|stop,default=hold" doc:"hold: removes wait, the rest goes. stop: nothing goes."`
 	AllowEmpty   bool     `yaml:"allow_empty" dray:"default=false" doc:"true: a model without rows is meant."`
+}
+
+// Holdout is a control group: Share of the rows by a hash, or those whose Column is true.
+type Holdout struct {
+	Node
+	Share  Percent `yaml:"share" doc:"Which part of the rows is held out, by a hash: 10%."`
+	Seed   string  `yaml:"seed" doc:"Syncs with the same seed hold out the same. Default: the sync's name."`
+	By     string  `yaml:"by" doc:"The column that is hashed. Default: profile_id, or the model's primary key."`
+	Column string  `yaml:"column" doc:"Instead of a share: the boolean column that says who is held out."`
 }
 
 // RetryPolicy says how long to insist: Attempts are tries of one request in a run; GiveUpAfter is the age at which a rejected row is parked.

@@ -50,6 +50,9 @@ func drawPlan(s screen, p report.Plan, about string) {
 		s.line("  %s", s.red("could not be planned"))
 		return
 	}
+	if c := p.Consent; c != nil {
+		s.line("  %s", s.dim("only where "+c.Condition+because(c.Purpose)+"; withdrawn consent: "+c.Act))
+	}
 	if !p.HasChanges() && p.Guard.Status == "ok" {
 		s.line("  no changes: %s are there as they should be", plural(p.Unchanged, "row"))
 		drawLeftOut(s, p)
@@ -90,6 +93,9 @@ func drawLeftOut(s screen, p report.Plan) {
 		{p.Rejected, "that cannot be sent as they are"},
 		{p.Skipped, "skipped"},
 		{p.Parked, "parked"},
+		{p.HeldOut, "held out"},
+		{p.Refreshed, "sent again for their age"},
+		{withdrawn(p), "taken back, for their consent was withdrawn"},
 		{p.Forgotten, "to forget (they left the model)"},
 	} {
 		if part.n > 0 {
@@ -99,6 +105,21 @@ func drawLeftOut(s screen, p report.Plan) {
 	if len(parts) > 0 {
 		s.line("  %s", strings.Join(parts, " · "))
 	}
+}
+
+func withdrawn(p report.Plan) int64 {
+	if p.Consent == nil {
+		return 0
+	}
+	return p.Consent.Withdrawn
+}
+
+// because is the purpose for which consent is asked; a model's sync may ask for none.
+func because(purpose string) string {
+	if purpose == "" {
+		return ""
+	}
+	return " (purpose: " + purpose + ")"
 }
 
 // drawChangedFields is a small bar chart, the most changed field first.

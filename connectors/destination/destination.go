@@ -75,6 +75,8 @@ type Rate struct {
 	// The headers in which the vendor's answers tell the limit that holds for this account, and its window in milliseconds; "" =
 	// they do not.
 	LimitHeader, WindowHeader string
+	// Daily is how many requests the account may make in a day, all apps together; 0 = no such limit known.
+	Daily int64
 }
 
 // Option is one key of a destination's configuration or of a sync's `options:`.
@@ -100,7 +102,10 @@ type Object struct {
 	DefaultRemove string // for memberships: delete
 	// AnyRemove: {action: NAME} is taken with any name (webhook, file, where every act but ignore is a remove).
 	AnyRemove bool
-	Keys      []Key
+	// Withdraw is the act by which a row is taken back whose person does not consent any more, in every mode: delete, clear or the
+	// name of a vendor's action; "" = it cannot be, so that a destination with a purpose cannot take the object.
+	Withdraw string
+	Keys     []Key
 	// AnyKey: the key may have any name and several columns (webhook, file). OneColumn: any name, one column (hubspot).
 	AnyKey    bool
 	OneColumn bool
@@ -121,6 +126,8 @@ type Object struct {
 	// which comes from the sync named in `via:` or from Resolver; a rekey of one is written like an add, of the same record.
 	Membership  bool
 	MembersByID bool
+	// MembershipLife is after how long the vendor drops a member that was not sent again; 0 = never.
+	MembershipLife time.Duration
 	// Container names the options that choose the container (list, audience): part of the binding.
 	Container []string
 	// Mixed: one batch may hold changes of different operations. Otherwise the engine keeps them apart.

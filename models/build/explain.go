@@ -171,8 +171,11 @@ func (r *runner) explainSync(ctx context.Context, n *compile.Node) error {
 	columns, err := w.Columns(ctx, s.Input)
 	if err != nil {
 		pos := c.Pos
-		if c.Where != nil {
+		switch {
+		case c.Where != nil:
 			pos = c.At("where")
+		case c.Consent != "":
+			pos = c.At("consent")
 		}
 		return r.refusedAt(pos, "sync "+c.Name, err)
 	}
@@ -191,6 +194,10 @@ func (r *runner) explainSync(ctx context.Context, n *compile.Node) error {
 		for _, id := range c.Event.ID {
 			problems.Add(missing(c.Event.Node.At("id"), of, columns, id))
 		}
+	}
+	if h := c.Holdout; h != nil {
+		problems.Add(missing(h.At("column"), of, columns, h.Column))
+		problems.Add(missing(h.At("by"), of, columns, h.By))
 	}
 	for i, f := range c.Fields {
 		problems.Add(r.explainField(ctx, s, i, f, columns))

@@ -41,6 +41,9 @@ func (n Names) Pending(sync string) warehouse.Table { return n.table("pending_" 
 // Retry holds rejected rows and when they are due.
 func (n Names) Retry(sync string) warehouse.Table { return n.table("retry_" + sync) }
 
+// Holdout records a sync's control group.
+func (n Names) Holdout(sync string) warehouse.Table { return n.table("holdout_" + sync) }
+
 // Lock is the sync's one lock row.
 func (n Names) Lock(sync string) warehouse.Table { return n.table("lock_" + sync) }
 

@@ -3,14 +3,17 @@ package compile
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/dray-dev/dray/config"
 	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/internal/diag"
 	"github.com/dray-dev/dray/models/graph"
+	"github.com/dray-dev/dray/models/identity"
 	"github.com/dray-dev/dray/models/segment"
 )
 
@@ -24,7 +27,10 @@ type Sync struct {
 	Object      destination.Object
 	Mode        destination.Mode
 	OnRemove    config.OnRemove
-	Input       string   // SELECT of the rows of the sync, with the source's columns
+	Input       string   // SELECT of the rows of the sync, with the source's columns; those held out are among them
+	HeldOut     string   // condition over Input, of the alias src: the control group, which is not sent; "" = none
+	Consent     string   // the column that must be true of each row; "" = the destination has no purpose
+	Withheld    string   // like Input, but all rows that do not consent, whatever else they are; "" = no Consent
 	PrimaryKey  []string // columns of Input
 	EventID     []string // insert mode: columns of Input
 	// Keys are the destination's identities in order of preference; each is used where all its columns are not NULL.
@@ -32,6 +38,7 @@ type Sync struct {
 	Fields   []Field
 	Via      string        // the sync whose snapshot holds the record ids
 	LoadedAt string        // the column `backfill --since` compares; "" = none
+	Refresh  time.Duration // what was acknowledged longer ago is sent again; 0 = never
 	Remember time.Duration // insert mode: how long keys that left are remembered; 0 = for ever
 }
 
@@ -79,6 +86,7 @@ func newSync(p *Program, n *graph.Node) (*Sync, error) {
 	if err := s.input(p, n); err != nil {
 		return nil, err
 	}
+	s.heldOut(p)
 	s.keys(p)
 	if err := s.fields(p); err != nil {
 		return nil, err
@@ -94,17 +102,22 @@ func newSync(p *Program, n *graph.Node) (*Sync, error) {
 		}
 		s.Remember = d.Duration
 	}
+	if s.Mode != destination.Insert {
+		if s.Refresh = c.Refresh.Duration; s.Refresh == 0 {
+			s.Refresh = s.Object.MembershipLife * 2 / 3
+		}
+	}
 	if c.Event != nil && c.Event.At != "" {
 		s.LoadedAt = c.Event.At
 	}
 	return s, nil
 }
 
-// input writes the query of the sync's rows: the model, or the profiles, with `where` applied and one flag a segment that a
-// field lists.
+// input writes the query of the sync's rows: the model, or the profiles, with `where` and consent applied and one flag a segment
+// that a field lists; and, where consent is asked for, the query of all rows without it.
 func (s *Sync) input(p *Program, n *graph.Node) error {
 	c, d := s.Config, p.Dialect
-	var from string
+	var from, all string // all: also profiles that are not in the segment
 	entity := c.Entity
 	switch {
 	case c.Segment != "":
@@ -114,28 +127,109 @@ func (s *Sync) input(p *Program, n *graph.Node) error {
 			return diag.At(c.At("segment"), "sync.segment", "there is no segment %q", c.Segment)
 		}
 		entity = seg.Segment.Entity
-		from = fmt.Sprintf("SELECT p.*, m.%s FROM %s p JOIN %s m ON p.%[4]s = m.%[4]s", d.Quote("entered_at"),
-			p.From(graph.ID("entity."+entity)), p.From(s.Source), d.Quote("profile_id"))
-		s.PrimaryKey = []string{"profile_id"}
+		profiles, at := p.From(graph.ID("entity."+entity)), d.Quote("entered_at")
+		from = fmt.Sprintf("SELECT p.*, m.%s FROM %s p JOIN %s m ON p.%[4]s = m.%[4]s", at, profiles, p.From(s.Source), d.Quote("profile_id"))
+		all = "SELECT p.*, " + d.Cast("NULL", warehouse.Timestamp) + " AS " + at + " FROM " + profiles + " p"
 	case c.Entity != "":
 		s.Source = graph.ID("entity." + c.Entity)
 		from = "SELECT p.* FROM " + p.From(s.Source) + " p"
-		s.PrimaryKey = []string{"profile_id"}
 	default:
 		if err := s.model(p, n); err != nil {
 			return err
 		}
 		from = "SELECT p.* FROM " + p.From(s.Source) + " p"
 	}
-	s.Input = s.withSegmentFlags(p, from)
+	if all == "" {
+		all = from
+	}
+	if entity != "" {
+		s.PrimaryKey = []string{"profile_id"}
+		from, all = s.expand(p, entity, from), s.expand(p, entity, all)
+	}
+	s.consent(p, entity)
+	var conditions []string
 	if c.Where != nil {
 		where, err := p.where(c.Where, entity, "r")
 		if err != nil {
 			return err
 		}
-		s.Input = "SELECT r.* FROM (" + s.Input + ") r WHERE " + where
+		conditions = append(conditions, where)
+	}
+	if s.Consent != "" {
+		consents := "coalesce(" + d.TryCast("r."+d.Quote(s.Consent), d.Type(warehouse.Bool)) + ", false)"
+		conditions = append(conditions, consents)
+		s.Withheld = "SELECT r.* FROM (" + s.withSegmentFlags(p, all) + ") r WHERE NOT " + consents
+	}
+	s.Input = s.withSegmentFlags(p, from)
+	if len(conditions) > 0 {
+		s.Input = "SELECT r.* FROM (" + s.Input + ") r WHERE " + strings.Join(conditions, " AND ")
 	}
 	return nil
+}
+
+// expand makes one row a value of an identifier, under whose name the value stands.
+func (s *Sync) expand(p *Program, entity, from string) string {
+	name := s.Config.Expand
+	if name == "" {
+		return from
+	}
+	d := p.Dialect
+	s.PrimaryKey = []string{"profile_id", name}
+	e := p.Graph.Nodes[graph.ID("entity."+entity)].Entity
+	columns := graph.ProfileColumns(e)
+	if identity.Limited(e) {
+		columns = append(columns, "shared")
+	}
+	if s.Config.Segment != "" {
+		columns = append(columns, "entered_at")
+	}
+	var list []string
+	for _, c := range columns {
+		if !strings.EqualFold(c, name) {
+			list = append(list, "q."+d.Quote(c))
+		}
+	}
+	return fmt.Sprintf("SELECT %s, e.%s AS %s FROM (%s) q JOIN %s e ON e.%s = q.%[6]s AND e.identifier = %[7]s", strings.Join(list, ", "),
+		d.Quote("value"), d.Quote(name), from, d.Table(p.Target.Identity(entity)), d.Quote("profile_id"), d.Text(name))
+}
+
+// consent finds the column that a row's consent stands in. Mappings were checked by graph.
+func (s *Sync) consent(p *Program, entity string) {
+	switch {
+	case entity == "":
+		s.Consent = s.Config.Consent
+	case s.Destination.Purpose != "":
+		s.Consent = p.Graph.Nodes[graph.ID("entity."+entity)].Entity.Consent[s.Destination.Purpose]
+	}
+}
+
+// heldOut is the condition of the control group. A share is cut by the first half of an MD5, which is the same on every engine: who
+// is held out does not depend on where the data lies. A larger share of the same seed holds out the same, and more.
+func (s *Sync) heldOut(p *Program) {
+	h, d := s.Config.Holdout, p.Dialect
+	switch {
+	case h == nil:
+		return
+	case h.Column != "":
+		s.HeldOut = "coalesce(" + d.TryCast("src."+d.Quote(h.Column), d.Type(warehouse.Bool)) + ", false)"
+		return
+	}
+	by := s.PrimaryKey
+	if h.By != "" {
+		by = []string{h.By}
+	} else if slices.Contains(by, "profile_id") && s.Config.Model == "" {
+		by = []string{"profile_id"} // of several rows of a profile all or none
+	}
+	salt := h.Seed
+	if salt == "" {
+		salt = s.Name
+	}
+	text := d.Text(salt)
+	for _, column := range by {
+		text += " || '/' || " + d.Cast("src."+d.Quote(column), warehouse.Text)
+	}
+	cut := fmt.Sprintf("%08x", uint64(math.Round(float64(h.Share)*(1<<32))))
+	s.HeldOut = "coalesce(substr(" + d.Digest(text) + ", 1, 8) < " + d.Text(cut) + ", false)"
 }
 
 // model finds which model or source a sync of `model:` reads, and its key.

@@ -49,6 +49,9 @@ func (r *resolver) checkEntities() {
 		for _, in := range e.Inputs {
 			r.checkInput(e, in)
 		}
+		for _, purpose := range slices.Sorted(maps.Keys(e.Consent)) {
+			r.mustBeColumn(e, e.Consent[purpose], e.At("consent"), "entity.consent")
+		}
 		for _, t := range e.Traits {
 			for _, from := range t.From {
 				input, _, _ := strings.Cut(from, ".")

@@ -68,6 +68,7 @@ func (r *resolver) checkSync(s *config.Sync, spec destination.Spec) {
 	m.checkRemove()
 	m.checkVia()
 	m.checkColumns()
+	m.checkConsent(r.g.Node(Destination, s.Destination).Destination)
 }
 
 func (m *mapping) name() string { return m.spec.Type + " " + m.object.Name }
@@ -232,6 +233,9 @@ func (m *mapping) checkColumns() {
 	if s.Segment != "" {
 		known = append(known, "entered_at")
 	}
+	if s.Expand != "" {
+		known = append(known, s.Expand)
+	}
 	check := func(column string, pos diag.Pos) {
 		if column == "" || slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, column) }) {
 			return
@@ -245,6 +249,41 @@ func (m *mapping) checkColumns() {
 	}
 	for _, f := range s.Fields {
 		check(f.Column, f.At("column"))
+	}
+	if h := s.Holdout; h != nil {
+		check(h.Column, h.At("column"))
+		check(h.By, h.At("by"))
+	}
+	if s.Expand != "" {
+		var names []string
+		for _, i := range e.Identifiers {
+			names = append(names, i.Name)
+		}
+		if !slices.Contains(names, s.Expand) {
+			m.fail(unknown(s.At("expand"), "sync.expand", fmt.Sprintf("entity %q has no identifier %q", e.Name, s.Expand), s.Expand, names))
+		}
+	}
+}
+
+// checkConsent: a destination with a purpose takes only rows that say whether they consent to it, and must be able to give back those
+// that do not any more (DESIGN §7).
+func (m *mapping) checkConsent(d *config.Destination) {
+	s := m.sync
+	pos := s.At("destination")
+	e := m.entity()
+	switch {
+	case d.Purpose == "" && s.Consent == "":
+		return
+	case e != nil && e.Consent[d.Purpose] == "":
+		m.fail(diag.At(pos, "sync.consent", "destination %q is for %s, and entity %q does not say which of its profiles consent to that", d.Name, d.Purpose, e.Name).
+			WithHint("on the entity: consent: {%s: a boolean trait}", d.Purpose))
+	case e == nil && s.Consent == "":
+		m.fail(diag.At(pos, "sync.consent", "destination %q is for %s, and sync %q does not say which of its rows consent to that", d.Name, d.Purpose, s.Name).
+			WithHint("on the sync: consent: a boolean column of what it reads"))
+	}
+	if m.object.Withdraw == "" {
+		m.fail(diag.At(pos, "sync.consent", "%s cannot take back what was sent when consent is withdrawn", m.name()).
+			WithHint("another object of the destination, or a destination without purpose"))
 	}
 }
 

@@ -27,7 +27,7 @@ func (r *resolver) checkNames() {
 // ownName tells whether a name begins like one of Dray's own tables.
 func ownName(name string) (prefix, rest string, ok bool) {
 	for _, prefix := range []string{
-		"identity_", "profiles_", "segment_", "snapshot_", "plan_", "pending_", "retry_", "lock_", "outcomes_", "dray_",
+		"identity_", "profiles_", "segment_", "snapshot_", "plan_", "pending_", "retry_", "lock_", "outcomes_", "holdout_", "dray_",
 	} {
 		if rest, ok := strings.CutPrefix(strings.ToLower(name), prefix); ok {
 			return prefix, rest, true

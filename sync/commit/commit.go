@@ -283,12 +283,15 @@ func (c *Committer) inserted(x string, plain bool) []string {
 		done = "(" + acknowledged + " OR class = 'uncertain')"
 	}
 	out := []string{
-		fmt.Sprintf("INSERT INTO %s (primary_key, dest_key, key_hash, hash, remote_id, origin, acknowledged_at) SELECT x.primary_key, x.dest_key, x.key_hash, 0, x.o_remote, 'created', CAST(%s AS %s) FROM %s x WHERE %s AND NOT coalesce(matched, false)",
+		fmt.Sprintf("INSERT INTO %s (primary_key, dest_key, key_hash, hash, remote_id, origin, acknowledged_at) SELECT x.primary_key, x.dest_key, x.key_hash, 0, x.o_remote, 'created', CAST(%s AS %s) FROM %s x WHERE operation = 'add' AND %s AND NOT coalesce(matched, false)",
 			snapshot, d.Time(c.Now()), d.Type(warehouse.Timestamp), x, done),
 		"DELETE FROM " + pending + " WHERE dest_key IN (SELECT dest_key FROM " + x + " x WHERE class <> 'deferred')",
 	}
+	if c.has(destination.OpRemove) { // of rows that do not consent any more
+		out = append(out, "DELETE FROM "+snapshot+" WHERE dest_key IN (SELECT dest_key FROM "+x+" x WHERE operation = 'remove' AND "+settled+")")
+	}
 	if !plain {
-		owed := "NOT " + done + " AND class <> 'submitted'"
+		owed := "operation = 'add' AND NOT " + done + " AND class <> 'submitted'"
 		if !c.ended { // a row that was not tried is owed already, or will be when the plan closes
 			owed += " AND class <> 'deferred'"
 		}
@@ -351,7 +354,7 @@ func (c *Committer) alsoNotFound() string {
 
 func (c *Committer) deliveries(x string) string {
 	d := c.W.Dialect()
-	return fmt.Sprintf("INSERT INTO %s (run_id, page, sync, primary_key, key_hash, operation, outcome, code, message, attempt, %s) SELECT %s, x.page_, %s, %s, %s, x.operation, CASE x.class WHEN 'submitted' THEN 'accepted' ELSE x.class END, x.o_code, x.o_message, x.o_attempt, CAST(%s AS %s) FROM %s x",
+	return fmt.Sprintf("INSERT INTO %s (run_id, page, sync, primary_key, key_hash, operation, outcome, code, message, attempt, %s) SELECT %s, x.page_, %s, %s, %s, x.operation, CASE x.class WHEN 'submitted' THEN 'accepted' ELSE x.class END, coalesce(x.o_code, CASE WHEN x.operation = 'remove' AND x.reason = 'consent' THEN x.reason END), x.o_message, x.o_attempt, CAST(%s AS %s) FROM %s x",
 		c.table(c.Names.Deliveries()), d.Quote("at"), d.Text(c.RunID), d.Text(c.Sync), d.Cast("x.primary_key", warehouse.Text), d.HashText("x.key_hash"), d.Time(c.Now()), d.Type(warehouse.Timestamp), x)
 }
 
@@ -368,7 +371,7 @@ func (c *Committer) Close(full bool) []string {
 		x := "(SELECT p.* FROM " + p + " p LEFT JOIN " + snapshot + " s ON s.dest_key = p.dest_key LEFT JOIN " + pending +
 			" o ON o.dest_key = p.dest_key WHERE p.operation = 'add' AND p.state IN ('send', 'deferred', 'parked') AND p.dest_key IS NOT NULL AND s.dest_key IS NULL AND o.dest_key IS NULL)"
 		out = append(out, c.owe(x, "true", "x.was_uncertain"))
-		out = append(out, "DELETE FROM "+pending+" WHERE dest_key IN (SELECT dest_key FROM "+p+" WHERE reason = 'expired')")
+		out = append(out, "DELETE FROM "+pending+" WHERE dest_key IN (SELECT dest_key FROM "+p+" WHERE operation = 'add' AND reason IN ('expired', 'consent'))")
 	}
 	if full && !c.NoRetries {
 		out = append(out, "DELETE FROM "+c.table(c.Names.Retry(c.Sync))+" WHERE key_hash NOT IN (SELECT key_hash FROM "+p+")")

@@ -20,6 +20,7 @@ type Input struct {
 	Acknowledged  int64 // of them, rows whose value is known
 	Removes       int64 // planned removes that were not meant to go in an earlier run already
 	Forgets       int64
+	Withdrawn     int64 // planned removes of rows that do not consent any more: no guard counts or holds them
 	Changes       int64 // updates of known, acknowledged values
 	WindowRows    int64 // rows of the snapshot when the rolling window began; 0 = no run in it
 	WindowRemoved int64 // what was removed or forgotten in it
@@ -51,7 +52,7 @@ type Verdict struct {
 func Check(in Input) Verdict {
 	v := Verdict{Status: OK}
 	g := in.Guard
-	emptied := !g.AllowEmpty && in.Rows == 0 && in.Snapshot > 0
+	emptied := !g.AllowEmpty && in.Rows == 0 && in.Snapshot > in.Withdrawn
 	v.stop(in, "empty", emptied,
 		fmt.Sprintf("the model is empty and %s stand at the destination (allow_empty: false)", rows(in.Snapshot)))
 	v.stop(in, "rows", in.Rows < int64(g.MinModelRows) && !emptied,

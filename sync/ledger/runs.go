@@ -98,7 +98,7 @@ func (l *Ledger) Delivered(ctx context.Context, runs []string) (int64, error) {
 func (l *Ledger) RecoveredSQL(sync, runID string, now time.Time) string {
 	d := l.W.Dialect()
 	runs, id, ts := d.Table(l.Names.Runs()), d.Text(runID), d.Type(warehouse.Timestamp)
-	return fmt.Sprintf("INSERT INTO %s (run_id, sync, status, started_at, finished_at, snapshot_rows, removed) SELECT %s, %s, 'interrupted', coalesce((SELECT max(started_at) FROM %[1]s WHERE run_id = %[2]s), CAST(%[4]s AS %[5]s)), CAST(%[4]s AS %[5]s), (SELECT max(snapshot_rows) FROM %[1]s WHERE run_id = %[2]s), (SELECT count(*) FROM %[6]s WHERE run_id = %[2]s AND operation = 'remove' AND outcome IN ('delivered', 'accepted', 'uncertain'))",
+	return fmt.Sprintf("INSERT INTO %s (run_id, sync, status, started_at, finished_at, snapshot_rows, removed) SELECT %s, %s, 'interrupted', coalesce((SELECT max(started_at) FROM %[1]s WHERE run_id = %[2]s), CAST(%[4]s AS %[5]s)), CAST(%[4]s AS %[5]s), (SELECT max(snapshot_rows) FROM %[1]s WHERE run_id = %[2]s), (SELECT count(*) FROM %[6]s WHERE run_id = %[2]s AND operation = 'remove' AND coalesce(code, '') <> 'consent' AND outcome IN ('delivered', 'accepted', 'uncertain'))",
 		runs, id, d.Text(sync), d.Time(now), ts, d.Table(l.Names.Deliveries()))
 }
 

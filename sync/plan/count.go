@@ -30,8 +30,9 @@ UNION ALL SELECT '#s', '', '', false, false, false, false, %[3]s
 UNION ALL SELECT '#h', '', '', false, false, false, false, (SELECT %[4]s FROM %[5]s)
 UNION ALL SELECT '#d', '', '', false, false, false, false, (SELECT count(*) - count(DISTINCT key_hash) FROM %[1]s WHERE dest_key IS NOT NULL AND coalesce(reason, '') <> 'duplicate_key')
 UNION ALL SELECT '#o', '', '', false, false, false, false, (SELECT count(*) FROM %[1]s WHERE changed = '%[6]s')
+UNION ALL SELECT '#x', '', '', false, false, false, false, %[8]s
 UNION ALL SELECT '#c', '', '', false, false, false, false, (SELECT count(*) FROM %[1]s WHERE state = 'collided')`,
-		table, c.modelRows(o), snapshot, d.Highest(), table, owedMark, Known)
+		table, c.modelRows(o), snapshot, d.Highest(), table, owedMark, Known, c.controlRows(o))
 	rows, err := w.Query(ctx, query)
 	if err != nil {
 		return check{}, err
@@ -51,6 +52,9 @@ UNION ALL SELECT '#c', '', '', false, false, false, false, (SELECT count(*) FROM
 			c.Snapshot = n
 		case "#o":
 			c.Rows += n
+		case "#x":
+			c.Rows += n
+			c.HeldOut = n
 		case "#h":
 			c.Highest = n
 		case "#d":
@@ -72,19 +76,27 @@ UNION ALL SELECT '#c', '', '', false, false, false, false, (SELECT count(*) FROM
 }
 
 // Known is the condition on plan_<sync> of differences between the model and known acknowledged values, which max_changes counts:
-// not what is uncertain, nor what was refused before and comes again as it was (DESIGN §7).
-const Known = "operation = 'update' AND acknowledged AND was_uncertain IS NULL AND attempts IS NULL"
+// not what is uncertain, what was refused before and comes again as it was, or what is only sent again for its age (DESIGN §7).
+const Known = "operation = 'update' AND acknowledged AND was_uncertain IS NULL AND attempts IS NULL AND coalesce(reason, '') <> '" + Refresh + "'"
 
 // owedMark stands in the column changed of an insert that is owed although its row left the model.
 const owedMark = "owed"
 
-// modelRows counts the sync's rows on their own; of a backfill those it picks, in insert mode also those owed that left.
+// controlRows counts the control group; a backfill does not look at it.
+func (c *Changes) controlRows(o Options) string {
+	if c.Layout.Sync.HeldOut == "" || o.Backfill != nil {
+		return "0"
+	}
+	return "(SELECT count(*) FROM (" + c.Layout.Sync.Input + ") src WHERE " + c.Layout.Sync.HeldOut + ")"
+}
+
+// modelRows counts the sync's rows that may be sent on their own; of a backfill those it picks, in insert mode also those owed that left.
 func (c *Changes) modelRows(o Options) string {
 	l := c.Layout
 	if o.Backfill == nil {
-		return "(SELECT count(*) FROM (" + l.Sync.Input + ") src)"
+		return "(SELECT count(*) FROM " + l.rows() + ")"
 	}
-	count := "(SELECT count(*) FROM (SELECT " + l.picked(o.Backfill) + " AS picked FROM (" + l.Sync.Input + ") src) k WHERE k.picked)"
+	count := "(SELECT count(*) FROM (SELECT " + l.picked(o.Backfill) + " AS picked FROM " + l.rows() + ") k WHERE k.picked)"
 	if l.Sync.Mode == destination.Insert && !o.Backfill.Resend { // rows that were sent are none of its business
 		count = "(SELECT count(*) FROM " + l.Dialect.Table(l.Plan) + " WHERE from_model)"
 	}
@@ -100,7 +112,7 @@ func (c *Changes) duplicates(ctx context.Context, w Querier, found check, o Opti
 	if !l.dedupes() && l.Sync.Mode != destination.Insert && o.Backfill == nil {
 		adds := c.Count(func(g Group) bool { return g.FromModel && !g.Matched })
 		left := c.Count(func(g Group) bool { return !g.FromModel })
-		suspicious = suspicious || c.Rows-adds != c.Snapshot-left
+		suspicious = suspicious || c.Rows-c.HeldOut-adds != c.Snapshot-left
 	}
 	if !suspicious {
 		return nil

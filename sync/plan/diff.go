@@ -20,6 +20,12 @@ import (
 // Forget is the operation of a row that left where nothing is to be removed: its snapshot row goes, nothing is sent.
 const Forget destination.Operation = "forget"
 
+// Reasons that are looked at by name.
+const (
+	Consent = "consent" // of a remove: its person does not consent any more; no guard holds it (DESIGN §7)
+	Refresh = "refresh" // of an update: nothing changed, but it was acknowledged long ago
+)
+
 // The states of a planned row.
 const (
 	Send     = "send"
@@ -27,6 +33,7 @@ const (
 	Parked   = "parked"
 	Held     = "held"
 	Skipped  = "skipped"
+	HeldOut  = "held_out" // at the destination, and in the control group since: it stays there as it is
 	Rejected = "rejected" // cannot be sent: no key, a key that others have
 )
 
@@ -58,7 +65,8 @@ type Backfill struct {
 // Changes is a computed plan. It stands in Layout.Plan until the run closes.
 type Changes struct {
 	Layout   *Layout
-	Rows     int64 // of the model, counted on their own
+	Rows     int64 // of the model, counted on their own; the control group among them
+	HeldOut  int64 // the control group
 	Snapshot int64 // rows of the snapshot
 	Groups   []Group
 	Highest  int64 // for Dialect.Slice
@@ -99,7 +107,7 @@ func (c *Changes) Unchanged() int64 {
 	case c.backfill:
 		return 0
 	case c.Layout.Sync.Mode == destination.Insert:
-		return c.Rows - c.Count(func(g Group) bool { return g.FromModel })
+		return c.Rows - c.HeldOut - c.Count(func(g Group) bool { return g.FromModel })
 	}
 	return c.Snapshot - c.Count(func(g Group) bool { return g.Matched })
 }
@@ -165,6 +173,13 @@ func (l *Layout) diffSQL(o Options) string {
 		nKey = "CASE WHEN n.dest_key IS NOT NULL THEN n.key_hash END"
 	}
 	pass := "n.hash IS DISTINCT FROM s.hash"
+	narrow := join + ", hash"
+	if l.Sync.Refresh > 0 {
+		pass += " OR " + l.due("s", o.Now)
+		if narrow += ", acknowledged_at"; l.IntKey() {
+			narrow += ", key_hash"
+		}
+	}
 	from := "n"
 	if l.dedupes() {
 		from = "(SELECT * FROM n WHERE rn = 1 OR dest_key IS NULL) n"
@@ -179,12 +194,12 @@ func (l *Layout) diffSQL(o Options) string {
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "WITH n AS (%s),\nj AS MATERIALIZED (SELECT n.*, s.%s AS sk FROM %s FULL OUTER JOIN (SELECT %[2]s, hash FROM %[4]s) s ON %[5]s = s.%[2]s WHERE %[6]s)",
-		n, join, from, snapshot, nKey, pass)
+	fmt.Fprintf(&b, "WITH n AS (%s)%s,\nj AS MATERIALIZED (SELECT n.*, s.%s AS sk FROM %s FULL OUTER JOIN (SELECT %s FROM %s) s ON %s = s.%[3]s WHERE %[8]s)",
+		n, l.leftOut(), join, from, narrow, snapshot, nKey, pass)
 	fmt.Fprintf(&b, ",\nc AS (SELECT %s FROM j LEFT JOIN %s s ON j.sk = s.%s%s%s)", l.changeColumns(o), snapshot, join, l.retryJoin(o), l.viaJoin(o))
 	b.WriteString("\nSELECT " + l.planColumns("c") + " FROM (" + l.judged(o) + ") c")
 	if l.special() && o.Backfill == nil { // an update without an effective change is not planned
-		b.WriteString(" WHERE NOT (c.operation = 'update' AND c.state = 'send' AND c.was_uncertain IS NULL AND c.acknowledged AND " + l.quiet("c.changed") + ")")
+		b.WriteString(" WHERE NOT (c.operation = 'update' AND c.state = 'send' AND c.reason IS DISTINCT FROM '" + Refresh + "' AND c.was_uncertain IS NULL AND c.acknowledged AND " + l.quiet("c.changed") + ")")
 	}
 	if l.dedupes() {
 		b.WriteString("\nUNION ALL BY NAME\n" + l.duplicateRows())
@@ -193,6 +208,37 @@ func (l *Layout) diffSQL(o Options) string {
 		}
 	}
 	return b.String()
+}
+
+// leftOut are the relations by which rows that left are told apart: h, the keys of the control group, and w, those of rows that do
+// not consent. In mirror mode a row that entered the control group has left like any other.
+func (l *Layout) leftOut() string {
+	var out string
+	if l.Sync.HeldOut != "" && l.Sync.Mode != destination.Mirror {
+		out += ",\nh AS (SELECT dest_key FROM (" + l.controls(l.DestKey) + ") k WHERE dest_key IS NOT NULL)"
+	}
+	if l.Sync.Withheld != "" {
+		columns := []Column{l.PrimaryKey, l.DestKey}
+		if l.Sync.Mode == destination.Insert {
+			columns = l.columns()
+		}
+		out += ",\nw AS MATERIALIZED (" + l.withheld(columns...) + ")"
+	}
+	return out
+}
+
+// withdrawn is the condition on a row s of the snapshot that is not in the model: that it does not consent any more. Its person is known by either key, for profiles merge and records change hands.
+func (l *Layout) withdrawn() string {
+	return "(coalesce(s.primary_key IN (SELECT primary_key FROM w WHERE primary_key IS NOT NULL), false) OR coalesce(s.dest_key IN (SELECT dest_key FROM w WHERE dest_key IS NOT NULL), false))"
+}
+
+// due is the condition on a row of the snapshot that it was acknowledged long enough ago to be sent again: in the last third of
+// `refresh`, spread by its key's hash, so that what was sent in one run does not all come back in one.
+func (l *Layout) due(alias string, now time.Time) string {
+	all := int64(l.Sync.Refresh / time.Second)
+	spread := all / 3
+	after := fmt.Sprintf("CAST(%d + %s AS BIGINT)", all-spread, l.Dialect.Bucket(alias+".key_hash", spread+1))
+	return fmt.Sprintf("(%[1]s.hash >= 0 AND %s <= %s)", alias, l.Dialect.AddSeconds(alias+".acknowledged_at", after), l.Dialect.Time(now))
 }
 
 // quiet is the condition on a mask of changed fields under which none of them causes an update.
@@ -289,11 +335,24 @@ func (l *Layout) changeColumns(o Options) string {
 		keyHash = "coalesce(j.key_hash, s.key_hash)"
 	}
 	cols = append(cols, keyHash+" AS key_hash", hash+" AS hash", "s.hash AS s_hash",
-		"CASE WHEN "+left+" THEN "+d.Text(string(l.leaves()))+" WHEN j.sk IS NOT NULL THEN 'update' ELSE 'add' END AS operation",
+		"CASE WHEN "+left+" THEN "+l.leaving()+" WHEN j.sk IS NOT NULL THEN 'update' ELSE 'add' END AS operation",
 		"j.dest_key IS NULL AND NOT ("+left+") AS null_key", left+" AS gone", "j.sk IS NOT NULL AS matched",
 		"CASE WHEN "+left+" OR j.sk IS NULL THEN NULL ELSE "+strings.Join(mask, " || ")+" END AS changed",
 		"s.origin", "s.theirs", "s.uncertain_until AS was_uncertain", "coalesce(s.hash >= 0, false) AS acknowledged",
 		"j.sk IS NOT NULL AND NOT ("+left+") AND j.dest_key <> s.dest_key AS collided")
+	if l.Sync.HeldOut != "" && l.Sync.Mode != destination.Mirror {
+		cols = append(cols, "coalesce("+left+" AND s.dest_key IN (SELECT dest_key FROM h), false) AS held_out")
+	}
+	if l.Sync.Withheld != "" {
+		cols = append(cols, left+" AND "+l.withdrawn()+" AS withdrawn")
+	}
+	if l.Sync.Refresh > 0 {
+		due := "false"
+		if o.Backfill == nil {
+			due = "coalesce(NOT (" + left + ") AND " + l.due("s", o.Now) + ", false)"
+		}
+		cols = append(cols, due+" AS due")
+	}
 	if l.dedupes() {
 		cols = append(cols, "coalesce(j.dup, 1) AS dup")
 	} else {
@@ -383,9 +442,23 @@ func (l *Layout) judged(o Options) string {
 	if l.Sync.Mode == destination.Insert && l.Sync.Config.OnExpired == "drop" {
 		v.when("c.expired", Skipped, "expired")
 	}
+	if l.Sync.HeldOut != "" && (l.Sync.Mode == destination.Upsert || l.Sync.Mode == destination.Update) {
+		condition := "c.held_out"
+		if l.Sync.Withheld != "" {
+			condition += " AND NOT c.withdrawn"
+		}
+		v.when(condition, HeldOut, HeldOut)
+	}
+	if l.Sync.Withheld != "" && l.Sync.Mode == destination.Insert { // owed, and not to be sent any more
+		v.when("c.withdrawn", Skipped, Consent)
+	}
 	if l.leaves() == destination.OpRemove {
 		for _, h := range l.heldRemoves(o) {
-			v.when("c.gone AND "+h[0], h[1], h[2])
+			condition := "c.gone AND " + h[0]
+			if l.Sync.Withheld != "" {
+				condition = "NOT c.withdrawn AND " + condition
+			}
+			v.when(condition, h[1], h[2])
 		}
 	}
 	if o.Backfill == nil {
@@ -395,7 +468,17 @@ func (l *Layout) judged(o Options) string {
 	}
 	// Another row under the same key starts its attempts anew.
 	same := "CASE WHEN " + waits + " THEN c."
-	return fmt.Sprintf("SELECT c.* REPLACE ("+same+"attempts END AS attempts, "+same+"first_failed_at END AS first_failed_at), CASE%s ELSE 'send' END AS state, CASE%s END AS reason, NOT c.gone AS from_model, CAST(NULL AS %s) AS old_dest_key FROM c",
+	changed := ""
+	if l.Sync.Withheld != "" && l.Sync.Mode != destination.Insert {
+		v.when("c.withdrawn", Send, Consent)
+	}
+	if l.Sync.Refresh > 0 {
+		// All of its fields are sent: none is known to differ.
+		refreshed := "c.due AND c.was_uncertain IS NULL AND " + l.quiet("c.changed")
+		v.when(refreshed, Send, Refresh)
+		changed = ", CASE WHEN NOT (" + refreshed + ") THEN c.changed END AS changed"
+	}
+	return fmt.Sprintf("SELECT c.* REPLACE ("+same+"attempts END AS attempts, "+same+"first_failed_at END AS first_failed_at"+changed+"), CASE%s ELSE 'send' END AS state, CASE%s END AS reason, NOT c.gone AS from_model, CAST(NULL AS %s) AS old_dest_key FROM c",
 		v.state.String(), v.reason.String(), l.DestKey.Type)
 }
 
@@ -413,6 +496,15 @@ func (l *Layout) leaves() destination.Operation {
 		return destination.OpRemove
 	}
 	return Forget
+}
+
+// leaving is the operation of a row that left, as SQL: one that does not consent any more is removed in every mode.
+func (l *Layout) leaving() string {
+	op := l.Dialect.Text(string(l.leaves()))
+	if l.Sync.Withheld == "" || l.leaves() == destination.OpRemove {
+		return op
+	}
+	return "CASE WHEN " + l.withdrawn() + " THEN 'remove' ELSE " + op + " END"
 }
 
 // heldRemoves are the removes that are not sent, with the reason: on_remove: ignore, records that Dray did not create, records

@@ -32,11 +32,19 @@ func (l *Layout) insertSQL(o Options) string {
 	if o.Pending != nil {
 		owed, owedJoin = "p.uncertain_until", " LEFT JOIN "+l.owedFrom(o)+" p ON "+on("p", "n")
 	}
-	fmt.Fprintf(&b, ",\na AS (SELECT %s, n.key_hash, n.hash, %s AS event_at, %s AS was_uncertain, false AS expired, s.dest_key IS NOT NULL AS matched FROM n LEFT JOIN %s s ON %s%s WHERE %s)",
-		l.list("n"), l.eventAt("n"), owed, snapshot, on("s", "n"), owedJoin, never)
+	withdrawn, stays, not := "", "", ""
+	if l.Sync.Withheld != "" {
+		withdrawn, not = ", p.dest_key IN (SELECT dest_key FROM w WHERE dest_key IS NOT NULL) AS withdrawn", ", false AS withdrawn"
+	}
+	if l.Sync.HeldOut != "" { // it is not sent, and has not left
+		stays = " AND p.dest_key NOT IN (SELECT dest_key FROM h)"
+	}
+	b.WriteString(l.leftOut())
+	fmt.Fprintf(&b, ",\na AS (SELECT %s, n.key_hash, n.hash, %s AS event_at, %s AS was_uncertain, false AS expired, s.dest_key IS NOT NULL AS matched%s FROM n LEFT JOIN %s s ON %s%s WHERE %s)",
+		l.list("n"), l.eventAt("n"), owed, not, snapshot, on("s", "n"), owedJoin, never)
 	if o.Pending != nil && o.Backfill == nil {
-		fmt.Fprintf(&b, ",\nb AS (SELECT %s, p.key_hash, %s AS hash, %s AS event_at, p.uncertain_until AS was_uncertain, true AS expired, false AS matched FROM (SELECT %s, key_hash, uncertain_until FROM %s) p LEFT JOIN n ON %s WHERE n.dest_key IS NULL)",
-			l.list("p"), l.rowHash("p"), d.Cast("NULL", warehouse.Timestamp), l.pendingColumns(o.Pending), l.owedFrom(o)+" o", on("p", "n"))
+		fmt.Fprintf(&b, ",\nb AS (SELECT %s, p.key_hash, %s AS hash, %s AS event_at, p.uncertain_until AS was_uncertain, true AS expired, false AS matched%s FROM (SELECT %s, key_hash, uncertain_until FROM %s) p LEFT JOIN n ON %s WHERE n.dest_key IS NULL%s)",
+			l.list("p"), l.rowHash("p"), d.Cast("NULL", warehouse.Timestamp), withdrawn, l.pendingColumns(o.Pending), l.owedFrom(o)+" o", on("p", "n"), stays)
 	}
 	changes := "SELECT * FROM a"
 	if o.Pending != nil && o.Backfill == nil {
@@ -48,7 +56,21 @@ func (l *Layout) insertSQL(o Options) string {
 	if forget := l.forgotten(o, snapshot, on("n", "s")); forget != "" && o.Backfill == nil {
 		b.WriteString("\nUNION ALL BY NAME\n" + forget)
 	}
+	if l.Sync.Withheld != "" && o.Backfill == nil {
+		b.WriteString("\nUNION ALL BY NAME\n" + l.takenBack(o, snapshot, on("w", "s")))
+	}
 	return b.String()
+}
+
+// takenBack are the removes of rows that were inserted and do not consent any more. The snapshot remembers keys alone, so what they
+// are removed by comes from the model, where they still stand.
+func (l *Layout) takenBack(o Options, snapshot, on string) string {
+	query := fmt.Sprintf("SELECT %s, w.key_hash, 'remove' AS operation, '%s' AS state, '%s' AS reason, s.remote_id, s.origin, true AS acknowledged, false AS from_model, true AS matched FROM (SELECT w.*, %s AS key_hash FROM w) w JOIN %s s ON %s",
+		l.list("w"), Send, Consent, l.keyHash("w.dest_key"), snapshot, on)
+	if at := l.atVendor(o); at != "" {
+		query = "SELECT * FROM (" + query + ") c WHERE NOT (" + at + ")"
+	}
+	return query
 }
 
 func (l *Layout) list(alias string) string {
@@ -97,8 +119,15 @@ func (l *Layout) forgotten(o Options, snapshot, on string) string {
 		return ""
 	}
 	left := fmt.Sprintf("CASE WHEN s.hash > 0 THEN s.hash ELSE %d END", l.leftSince(o))
-	return fmt.Sprintf("SELECT s.primary_key, s.dest_key, s.key_hash, '%s' AS operation, CASE WHEN n.dest_key IS NOT NULL THEN '%s' WHEN %s < %d THEN '%s' ELSE '%s' END AS state, false AS acknowledged, false AS from_model, true AS matched FROM %s s LEFT JOIN n ON %s WHERE (n.dest_key IS NULL) = (s.hash = 0) OR (s.hash > 0 AND s.hash < %[4]d)",
-		Forget, cameBack, left, o.Now.Add(-keep).Unix(), Send, newlyLeft, snapshot, on)
+	others := ""
+	if l.Sync.HeldOut != "" {
+		others += "s.dest_key NOT IN (SELECT dest_key FROM h) AND "
+	}
+	if l.Sync.Withheld != "" {
+		others += "s.dest_key NOT IN (SELECT dest_key FROM w WHERE dest_key IS NOT NULL) AND "
+	}
+	return fmt.Sprintf("SELECT s.primary_key, s.dest_key, s.key_hash, '%s' AS operation, CASE WHEN n.dest_key IS NOT NULL THEN '%s' WHEN %s < %d THEN '%s' ELSE '%s' END AS state, false AS acknowledged, false AS from_model, true AS matched FROM %s s LEFT JOIN n ON %s WHERE %s((n.dest_key IS NULL) = (s.hash = 0) OR (s.hash > 0 AND s.hash < %[4]d))",
+		Forget, cameBack, left, o.Now.Add(-keep).Unix(), Send, newlyLeft, snapshot, on, others)
 }
 
 func (l *Layout) leftSince(o Options) int64 {

@@ -193,20 +193,38 @@ func (l *Layout) SentKeys() []Column {
 
 // mapped is the query of the rows as they are sent; with what planning needs beside the data where o is set.
 func (l *Layout) mapped(o *Options) string {
-	d := l.Dialect
-	var b strings.Builder
-	b.WriteString("SELECT ")
-	for i, c := range l.columns() {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString(c.Expr + " AS " + d.Quote(c.Column))
-	}
+	extra := ""
 	if o != nil {
-		b.WriteString(l.extraColumns(o))
+		extra = l.extraColumns(o)
 	}
-	b.WriteString(" FROM (" + l.Sync.Input + ") src")
-	return b.String()
+	return "SELECT " + selected(l.Dialect, l.columns()) + extra + " FROM " + l.rows()
+}
+
+// rows are the FROM item and condition of the rows that may be sent: those of the sync without the control group.
+func (l *Layout) rows() string {
+	out := "(" + l.Sync.Input + ") src"
+	if l.Sync.HeldOut != "" {
+		out += " WHERE NOT " + l.Sync.HeldOut
+	}
+	return out
+}
+
+// controls are the keys of the control group.
+func (l *Layout) controls(columns ...Column) string {
+	return "SELECT " + selected(l.Dialect, columns) + " FROM (" + l.Sync.Input + ") src WHERE " + l.Sync.HeldOut
+}
+
+// withheld are the keys of all rows that do not consent.
+func (l *Layout) withheld(columns ...Column) string {
+	return "SELECT " + selected(l.Dialect, columns) + " FROM (" + l.Sync.Withheld + ") src"
+}
+
+func selected(d warehouse.Dialect, columns []Column) string {
+	parts := make([]string, len(columns))
+	for i, c := range columns {
+		parts[i] = c.Expr + " AS " + d.Quote(c.Column)
+	}
+	return strings.Join(parts, ", ")
 }
 
 // extraColumns are what planning needs beside the data: the place among duplicates, the event's time.

@@ -19,6 +19,8 @@ type Page struct {
 	KeyHash []int64
 	// Uncertain is aligned with Changes: until when an acknowledged send does not settle the row; zero = it is not uncertain.
 	Uncertain []time.Time
+	// Refreshed are the key hashes of rows that are sent for their age alone.
+	Refreshed []int64
 
 	rowHash []int64 // of a job's page
 }
@@ -32,7 +34,8 @@ type Pager struct {
 	keys   int
 	width  int // keys and fields
 	kinds  []warehouse.Kind
-	theirs bool // the last column tells which fields the destination has values of its own in
+	theirs int // the column that tells which fields the destination has values of its own in; -1 = not read
+	reason int // the column that tells why; -1 = not read
 	filter string
 	rows   *encode.Encoder // of a destination that takes rows as JSON
 	dedupe func(op destination.Operation, keyHash, rowHash int64) string
@@ -80,8 +83,14 @@ func NewPager(w Querier, c *Changes, held []destination.Operation, asJSON bool, 
 	old := l.DestKey
 	cols = append(cols, "key_hash", "coalesce(hash, 0)", "operation", "remote_id", "changed", "was_uncertain",
 		d.Wire("old_dest_key", warehouse.Column{Type: old.Type, Kind: old.Kind}))
-	if p.theirs = len(l.IfEmpty()) > 0; p.theirs {
+	p.theirs, p.reason = -1, -1
+	if len(l.IfEmpty()) > 0 {
+		p.theirs = len(cols)
 		cols = append(cols, "theirs")
+	}
+	if l.Sync.Withheld != "" || l.Sync.Refresh > 0 {
+		p.reason = len(cols)
+		cols = append(cols, "reason")
 	}
 	p.filter = Sending(held)
 	p.query = "SELECT " + strings.Join(cols, ", ") + " FROM " + d.Table(l.Plan) + " p WHERE " + p.filter + " AND "
@@ -92,7 +101,7 @@ func NewPager(w Querier, c *Changes, held []destination.Operation, asJSON bool, 
 func Sending(held []destination.Operation) string {
 	out := "state = 'send' AND operation <> '" + string(Forget) + "'"
 	for _, op := range held {
-		out += " AND operation <> '" + string(op) + "'"
+		out += " AND (operation <> '" + string(op) + "' OR reason = '" + Consent + "')"
 	}
 	return out
 }
@@ -144,8 +153,11 @@ func (p *Pager) values(page *Page, rows warehouse.Rows) error {
 		t.changed, t.known = tail[4].(string)
 		t.uncertain, _ = tail[5].(time.Time)
 		t.oldKey = tail[6]
-		if len(tail) > 7 {
-			t.theirs, _ = tail[7].(string)
+		if p.theirs >= 0 {
+			t.theirs, _ = v[p.theirs].(string)
+		}
+		if p.reason >= 0 {
+			t.reason, _ = v[p.reason].(string)
 		}
 		p.add(page, p.change(t, data), t)
 	}
@@ -162,7 +174,7 @@ func (p *Pager) inPlace(page *Page, cells warehouse.Cells) {
 		if p.rows != nil && p.whole(t) {
 			if row, ok := p.rows.Row(text.room(), cells); ok {
 				p.add(page, destination.Change{
-					Operation: destination.Operation(t.operation), Remove: p.removal(t.operation), RemoteID: t.remoteID, JSON: text.take(row),
+					Operation: destination.Operation(t.operation), Remove: p.removal(t), RemoteID: t.remoteID, JSON: text.take(row),
 				}, t)
 				continue
 			}
@@ -191,8 +203,11 @@ func (p *Pager) engine(cells warehouse.Cells) engine {
 	if t.operation == string(destination.OpRekey) {
 		t.oldKey = warehouse.Value(cells, n+6, p.c.Layout.DestKey.Kind)
 	}
-	if p.theirs && !cells.Null(n+7) {
-		t.theirs = cells.Text(n + 7)
+	if p.theirs >= 0 && !cells.Null(p.theirs) {
+		t.theirs = cells.Text(p.theirs)
+	}
+	if p.reason >= 0 && !cells.Null(p.reason) {
+		t.reason = cells.Text(p.reason)
 	}
 	return t
 }
@@ -219,6 +234,9 @@ func (p *Pager) add(page *Page, c destination.Change, t engine) {
 	page.Changes = append(page.Changes, c)
 	page.KeyHash = append(page.KeyHash, t.keyHash)
 	page.Uncertain = append(page.Uncertain, t.uncertain)
+	if t.reason == Refresh {
+		page.Refreshed = append(page.Refreshed, t.keyHash)
+	}
 }
 
 // arena gives rows of values out of one slice: an allocation a thousand rows, not one a row.
@@ -274,6 +292,7 @@ func (p *Page) room(n int) {
 type engine struct {
 	keyHash, rowHash            int64
 	operation, remoteID, theirs string
+	reason                      string
 	changed                     string // the mask, where known
 	known                       bool
 	uncertain                   time.Time
@@ -287,7 +306,7 @@ func (p *Pager) change(t engine, data []any) destination.Change {
 	c := destination.Change{Operation: destination.Operation(t.operation), RemoteID: t.remoteID, Key: data[:nKeys:nKeys], Fields: data[nKeys:]}
 	switch c.Operation {
 	case destination.OpRemove:
-		c.Remove = p.removal(t.operation)
+		c.Remove = p.removal(t)
 		c.Send = p.ours(t.theirs)
 	case destination.OpRekey, destination.OpUpdate:
 		if c.Operation == destination.OpRekey {
@@ -341,11 +360,13 @@ func (p *Pager) ours(names string) []bool {
 }
 
 // removal is how a row is removed; "" for another operation.
-func (p *Pager) removal(op string) string {
+func (p *Pager) removal(t engine) string {
 	s := p.c.Layout.Sync
 	switch {
-	case op != string(destination.OpRemove):
+	case t.operation != string(destination.OpRemove):
 		return ""
+	case t.reason == Consent:
+		return s.Object.Withdraw
 	case s.OnRemove.Act == "action":
 		return s.OnRemove.Action
 	case s.OnRemove.Act == "":

@@ -110,11 +110,22 @@ type Plan struct {
 	Deferred      int64            `json:"deferred,omitempty"`
 	Pending       int64            `json:"pending,omitempty"`   // with an asynchronous vendor: left out
 	Uncertain     int64            `json:"uncertain,omitempty"` // of add, update and remove: sent before and never answered
+	HeldOut       int64            `json:"held_out,omitempty"`  // the control group
+	Refreshed     int64            `json:"refreshed,omitempty"` // of update: sent again for their age alone
+	Consent       *Consent         `json:"consent,omitempty"`   // what Dray asks of each row by itself; nil = nothing
 	Guard         Guard            `json:"guard"`
 	ChangedFields map[string]int64 `json:"changed_fields"`
 	Estimate      Estimate         `json:"estimate"`
 	Samples       []Sample         `json:"samples"`
 	Error         *Problem         `json:"error,omitempty"`
+}
+
+// Consent is the condition that a destination's purpose adds to a sync.
+type Consent struct {
+	Purpose   string `json:"purpose"`
+	Condition string `json:"condition"`
+	Act       string `json:"act"`       // how a row is taken back
+	Withdrawn int64  `json:"withdrawn"` // of remove: rows that are taken back
 }
 
 // HasChanges tells whether a run would send or forget anything.

@@ -17,6 +17,7 @@ import (
 	"github.com/dray-dev/dray/internal/diag"
 	"github.com/dray-dev/dray/sync/commit"
 	"github.com/dray-dev/dray/sync/deliver"
+	"github.com/dray-dev/dray/sync/guard"
 	"github.com/dray-dev/dray/sync/ledger"
 	"github.com/dray-dev/dray/sync/plan"
 )
@@ -63,6 +64,9 @@ func (r *one) deliver(ctx context.Context) error {
 	}
 	lease.stop()
 	r.count(sink.counted) // what the vendor said, whatever becomes of it here
+	if sink.refreshes != nil {
+		r.refreshed = sink.refreshes.done
+	}
 	if lease.lost() {
 		return errors.Join(err, r.abandon(ctx))
 	}
@@ -90,16 +94,14 @@ func (r *one) yielding(ctx context.Context) (context.Context, context.CancelFunc
 
 // sends tells whether a group is sent in this run.
 func (r *one) sends(g plan.Group) bool {
-	return g.State == plan.Send && g.Operation != plan.Forget && !r.holds(g.Operation)
+	return g.State == plan.Send && g.Operation != plan.Forget && !r.holds(g)
 }
 
-func (r *one) holds(op destination.Operation) bool {
-	for _, h := range r.verdict.Hold {
-		if h == op {
-			return true
-		}
-	}
-	return false
+// holds tells whether a guard holds a group; withdrawn consent is never held.
+func (r *one) holds(g plan.Group) bool { return holds(r.verdict, g) }
+
+func holds(v guard.Verdict, g plan.Group) bool {
+	return g.State == plan.Send && g.Reason != plan.Consent && slices.Contains(v.Hold, g.Operation)
 }
 
 func (r *one) committer() *commit.Committer {
@@ -137,6 +139,19 @@ func ifEmpty(l *plan.Layout, m ledger.Meta) []string {
 		out = append(out, l.Fields[i].Column)
 	}
 	return out
+}
+
+// holdoutSeed is what the control group is recorded under: the seed, or the column that says who is in it.
+func (r *one) holdoutSeed() string {
+	h := r.sync.Config.Holdout
+	switch {
+	case h.Column != "":
+		return "column " + h.Column
+	case h.Seed != "":
+		return h.Seed
+	default:
+		return r.sync.Name
+	}
 }
 
 // open says in the warehouse that this run's plan is being delivered: whoever comes after a crash finds it there.
@@ -195,6 +210,10 @@ func (r *one) delivery(s *sink, lease *lease) deliver.Config {
 	if r.sync.OnRemove.Act == "set" {
 		pages = &setting{pages, r.setValues()}
 	}
+	if r.sync.Refresh > 0 {
+		s.refreshes = &refreshes{deliverPager: pages, pages: map[int64]map[int64]bool{}}
+		pages = s.refreshes
+	}
 	c.Schema, c.Pages, c.Journal, c.Attempts = r.layout.Schema(), pages, r.State, attempts
 	c.BatchSize = r.conn.spec.BatchSize(r.sync.Object, r.conn.config)
 	c.Lease = func() error { return lease.outlives(t) }
@@ -233,10 +252,10 @@ func (r *one) takesJSON() bool {
 // dedupeNamespace salts dedupe ids; its value is arbitrary and must never change.
 const dedupeNamespace = "6c7be3a6-5f0e-4a0b-9a39-0d8a2f4f1c11"
 
-// dedupeID names a change so that a vendor, or whoever stands behind a webhook, can drop what it has already: in insert mode by
+// dedupeID names a change so that a vendor, or whoever stands behind a webhook, can drop what it has already: an insert by
 // generation, sync and key; otherwise by key, row and operation.
 func (r *one) dedupeID(op destination.Operation, keyHash, rowHash int64) string {
-	if r.sync.Mode == destination.Insert {
+	if r.sync.Mode == destination.Insert && op == destination.OpAdd {
 		ns := uuid.MustParse(dedupeNamespace)
 		return uuid.NewSHA1(ns, fmt.Appendf(nil, "%d/%s/%s/%016x", r.meta.Generation, r.Project.Name, r.sync.Name, keyHash)).String()
 	}
@@ -276,7 +295,7 @@ func (s *setting) Read(ctx context.Context, k int64) (*plan.Page, error) {
 	p, err := s.deliverPager.Read(ctx, k)
 	if err == nil {
 		for i := range p.Changes {
-			if p.Changes[i].Operation == destination.OpRemove {
+			if p.Changes[i].Operation == destination.OpRemove && p.Changes[i].Remove == "set" {
 				p.Changes[i].Fields, p.Changes[i].Send = s.set.values, s.set.send
 			}
 		}
@@ -313,6 +332,51 @@ type sink struct {
 	provisional bool
 	set         commit.Set // not committed yet
 	counted     counted
+	refreshes   *refreshes // nil where nothing is sent again for its age
+}
+
+// refreshes counts the rows that were delivered again for their age alone. It knows them from when their page is read until it is done.
+type refreshes struct {
+	deliverPager
+	mu    sync.Mutex
+	pages map[int64]map[int64]bool
+	done  int64
+}
+
+func (f *refreshes) Read(ctx context.Context, k int64) (*plan.Page, error) {
+	p, err := f.deliverPager.Read(ctx, k)
+	if err == nil && len(p.Refreshed) > 0 {
+		keys := make(map[int64]bool, len(p.Refreshed))
+		for _, hash := range p.Refreshed {
+			keys[hash] = true
+		}
+		f.mu.Lock()
+		f.pages[k] = keys
+		f.mu.Unlock()
+	}
+	return p, err
+}
+
+// take counts those of a page that were delivered: all that are not listed with another outcome, or, where the page is not complete,
+// those that are listed with this one.
+func (f *refreshes) take(p deliver.Result) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	keys := f.pages[p.Page]
+	delete(f.pages, p.Page)
+	if p.Complete {
+		f.done += int64(len(keys))
+	}
+	for _, r := range p.Rows {
+		arrived := r.Class == deliver.Delivered || r.Class == deliver.Accepted || r.Class == deliver.Submitted
+		switch {
+		case !keys[r.KeyHash]:
+		case arrived && !p.Complete:
+			f.done++
+		case !arrived && p.Complete:
+			f.done--
+		}
+	}
 }
 
 // maxRowsHeld bounds the memory of outcomes between checkpoints.
@@ -320,6 +384,9 @@ const maxRowsHeld = 50_000
 
 func (s *sink) done(ctx context.Context, p deliver.Result) error {
 	s.counted.take(p)
+	if s.refreshes != nil {
+		s.refreshes.take(p)
+	}
 	s.set.Default = deliver.Delivered
 	if p.Complete {
 		s.set.Pages = append(s.set.Pages, p.Page)
@@ -363,6 +430,9 @@ func (s *sink) settle(ctx context.Context, err error) error {
 		err = errors.Join(err, destinationError(s.run.sync.Destination.Name, aerr))
 	}
 	s.set, s.counted = commit.Set{}, counted{}
+	if s.refreshes != nil {
+		s.refreshes.done = 0
+	}
 	return err
 }
 
@@ -384,7 +454,8 @@ func (r *one) close(ctx context.Context, c *commit.Committer, set commit.Set, ca
 		r.closed = false
 		return err
 	}
-	statements := append(slices.Clone(r.remember), c.Close(r.backfill == nil)...) // before Close empties the plan
+	statements := append(slices.Clone(r.remember), r.controls...) // before Close empties the plan
+	statements = append(statements, c.Close(r.backfill == nil)...)
 	statements = append(statements, meta...)
 	if cause == nil && !r.yielded { // an approval serves once
 		statements = append(statements, r.ledger.UsedSQL(r.sync.Name, append(slices.Clone(r.verdict.Used), r.used...))...)
@@ -447,9 +518,12 @@ func (r *one) removed() int64 {
 		return 0
 	}
 	fresh := func(op destination.Operation) int64 {
-		return r.changes.Count(func(g plan.Group) bool { return g.Operation == op && g.State == plan.Send && !g.Uncertain })
+		return r.changes.Count(func(g plan.Group) bool {
+			return g.Operation == op && g.State == plan.Send && g.Reason != plan.Consent && !g.Uncertain
+		})
 	}
-	gone := r.report.Delivered.Remove + r.report.Accepted.Remove + r.report.Uncertain.Remove
+	withdrawn := r.changes.Count(func(g plan.Group) bool { return g.Reason == plan.Consent && r.sends(g) })
+	gone := max(0, r.report.Delivered.Remove+r.report.Accepted.Remove+r.report.Uncertain.Remove-withdrawn)
 	return min(fresh(destination.OpRemove), gone) + min(fresh(plan.Forget), r.report.Forgotten)
 }
 

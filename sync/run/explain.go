@@ -142,6 +142,12 @@ func verdict(e Explanation) string {
 		return "not delivered: the row cannot be sent: " + e.Reason
 	case e.State == plan.Skipped:
 		return "skipped: " + e.Reason
+	case e.State == plan.HeldOut:
+		return "in the control group (holdout), and there from before: it stays there as it is"
+	case e.Reason == plan.Consent:
+		return "there, and its consent was withdrawn: the next run takes it back"
+	case e.Reason == plan.Refresh:
+		return "there, as it is in the model, for so long that the next run sends it again"
 	case e.State == plan.Held:
 		return "there, and held there: " + e.Reason
 	case e.Uncertain != nil:

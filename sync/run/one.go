@@ -54,6 +54,9 @@ type one struct {
 	retries  bool        // rows were rejected before and wait
 	used     []string    // approvals that this run lives by
 	before   *report.Run // of the removal that came before, where the sync began anew
+
+	controls  []string // statements that record the control group
+	refreshed int64    // rows delivered again for their age alone
 }
 
 // sync takes one sync through lock → recover → bind → plan → guard → deliver → commit → report; what it reads was built before.
@@ -166,6 +169,9 @@ func (r *one) plan(ctx context.Context) error {
 		}
 		r.retries = o.HasRetry
 		r.remember = l.RememberSQL(o)
+		if r.backfill == nil && r.sync.HeldOut != "" {
+			r.controls = l.ControlsSQL(r.AsOf, r.holdoutSeed())
+		}
 		r.changes, err = plan.Diff(ctx, r.Warehouse, l, o)
 		if plan.IsCollision(err) && l.Salt < 8 {
 			l.Salt++
@@ -193,6 +199,9 @@ func (r *one) prepare(ctx context.Context, l *plan.Layout, o *plan.Options) erro
 		return err
 	}
 	if err := l.PreparePending(ctx, r.Warehouse, o.Standing); err != nil {
+		return err
+	}
+	if err := l.PrepareControls(ctx, r.Warehouse); err != nil {
 		return err
 	}
 	if !r.meta.Exists || !o.Standing.Exists || l.Carried(o.Standing) || r.meta.Mapping != r.bound.Mapping {
@@ -296,9 +305,14 @@ func (r *one) guard(ctx context.Context) error {
 	}
 	r.verdict = v
 	r.report.Reasons, r.report.Allow = v.Reasons, v.Allow
-	if v.Status == guard.Stopped {
+	if v.Status != guard.Stopped {
+		return nil
+	}
+	if r.changes.Count(func(g plan.Group) bool { return g.Reason == plan.Consent && g.State == plan.Send }) == 0 {
 		return stopped(r.sync.Name, v)
 	}
+	// Withdrawn consent waits for nobody: everything else is held.
+	r.verdict.Hold = []destination.Operation{destination.OpAdd, destination.OpUpdate, destination.OpRekey, destination.OpRemove, plan.Forget}
 	return nil
 }
 
@@ -314,8 +328,9 @@ func stopped(sync string, v guard.Verdict) error {
 func (s *Session) judge(ctx context.Context, c *compile.Sync, changes *plan.Changes, backfill *plan.Backfill) (guard.Verdict, error) {
 	in := guard.Input{Guard: c.Config.Guard, Rows: changes.Rows, Snapshot: changes.Snapshot, Fingerprints: map[string]string{}}
 	in.Removes = changes.Count(func(g plan.Group) bool {
-		return g.Operation == destination.OpRemove && g.State == plan.Send && !g.Uncertain
+		return g.Operation == destination.OpRemove && g.State == plan.Send && g.Reason != plan.Consent && !g.Uncertain
 	})
+	in.Withdrawn = changes.Count(func(g plan.Group) bool { return g.Reason == plan.Consent })
 	in.Forgets = changes.Count(func(g plan.Group) bool { return g.Operation == plan.Forget && g.State == plan.Send && !g.Uncertain })
 	in.Acknowledged = changes.Snapshot - changes.Count(func(g plan.Group) bool { return g.Uncertain })
 	if backfill == nil {
@@ -341,9 +356,10 @@ func (s *Session) judge(ctx context.Context, c *compile.Sync, changes *plan.Chan
 	if v.Status == guard.OK {
 		return v, nil
 	}
+	others := " AND coalesce(reason, '') NOT IN ('" + plan.Consent + "', '" + plan.HeldOut + "')"
 	conditions := map[string]string{
-		"removes": "operation IN ('remove', 'forget') AND state = 'send'",
-		"empty":   "operation IN ('remove', 'forget')",
+		"removes": "operation IN ('remove', 'forget') AND state = 'send'" + others,
+		"empty":   "operation IN ('remove', 'forget')" + others,
 		"rows":    "state = 'send'",
 		"changes": plan.Known + " AND state NOT IN ('skipped', 'rejected', 'pending')",
 	}

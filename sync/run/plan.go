@@ -143,16 +143,15 @@ func (s *Session) mapped(ctx context.Context, c *compile.Sync, m ledger.Meta, v 
 }
 
 func fillPlan(p *report.Plan, c *plan.Changes, v guard.Verdict) {
-	p.Rows, p.Unchanged = c.Rows, c.Unchanged()
-	held := map[destination.Operation]bool{}
-	for _, op := range v.Hold {
-		held[op] = true
+	p.Rows, p.Unchanged, p.HeldOut = c.Rows, c.Unchanged(), c.HeldOut
+	if s := c.Layout.Sync; s.Consent != "" {
+		p.Consent = &report.Consent{Purpose: s.Destination.Purpose, Condition: s.Consent + " is true", Act: s.Object.Withdraw}
 	}
 	for _, g := range c.Groups {
 		switch {
 		case g.State == plan.Parked:
 			p.Parked += g.Rows
-		case g.State == plan.Held || held[g.Operation] && g.State == plan.Send:
+		case g.State == plan.Held || holds(v, g):
 			p.Held += g.Rows
 		case g.State == plan.Skipped:
 			p.Skipped += g.Rows
@@ -168,6 +167,12 @@ func fillPlan(p *report.Plan, c *plan.Changes, v guard.Verdict) {
 		}
 		if g.Uncertain && g.State == plan.Send {
 			p.Uncertain += g.Rows
+		}
+		switch g.Reason {
+		case plan.Refresh:
+			p.Refreshed += g.Rows
+		case plan.Consent:
+			p.Consent.Withdrawn += g.Rows
 		}
 		switch g.Operation {
 		case destination.OpAdd:

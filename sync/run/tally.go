@@ -101,18 +101,18 @@ func (r *one) tallyOwn() {
 		return
 	}
 	rep, ch := &r.report, r.changes
-	rep.Rows, rep.Unchanged = ch.Rows, ch.Unchanged()
+	rep.Rows, rep.Unchanged, rep.HeldOut, rep.Refreshed = ch.Rows, ch.Unchanged(), ch.HeldOut, r.refreshed
 	left := map[destination.Operation]int64{}
 	for _, g := range ch.Groups {
 		if g.Operation == plan.Forget {
-			if g.State == plan.Send && !r.holds(plan.Forget) && r.closed {
+			if g.State == plan.Send && !r.holds(g) && r.closed {
 				rep.Forgotten += g.Rows
 			}
 			continue
 		}
 		put(&rep.Planned, g.Operation, g.Rows)
 		switch {
-		case g.State == plan.Send && r.holds(g.Operation):
+		case r.holds(g):
 			put(&rep.Held, g.Operation, g.Rows)
 		case g.State == plan.Send:
 			left[g.Operation] += g.Rows

@@ -27,6 +27,9 @@ func checkSpec(t *testing.T, s destination.Spec) {
 		if contains(o.Modes, destination.Mirror) && len(o.Removes) == 0 {
 			t.Errorf("%s: it mirrors but declares no removes", o.Name)
 		}
+		if o.Withdraw != "" && !contains(o.Removes, o.Withdraw) {
+			t.Errorf("%s: the act of withdrawn consent, %q, is not among its removes", o.Name, o.Withdraw)
+		}
 		if o.DefaultRemove != "" && !contains(o.Removes, o.DefaultRemove) {
 			t.Errorf("%s: the default remove %q is not among its removes", o.Name, o.DefaultRemove)
 		}

@@ -44,6 +44,7 @@ func (Connector) Spec() destination.Spec {
 				"key, or as operation or dedupe_id, has the prefix `fields.`. Every `on_remove` but `ignore` is a remove.",
 			Modes:      []destination.Mode{destination.Upsert, destination.Update, destination.Insert, destination.Mirror},
 			Removes:    []string{"delete", "clear", "set", "ignore"},
+			Withdraw:   "delete",
 			AnyRemove:  true,
 			AnyKey:     true,
 			OpenFields: true,

@@ -47,6 +47,7 @@ func (Connector) Spec() destination.Spec {
 		Objects: []destination.Object{contactsObject(), listMembersObject()},
 		Rate: destination.Rate{
 			Requests: 100, Per: 10 * time.Second, // until an answer says what the account may do (usage guidelines, 2026)
+			Daily:       250_000, // of a Free or Starter account (usage guidelines, 2026)
 			LimitHeader: "X-HubSpot-RateLimit-Max", WindowHeader: "X-HubSpot-RateLimit-Interval-Milliseconds",
 		},
 		Concurrency: 8,
@@ -70,6 +71,7 @@ func contactsObject() destination.Object {
 			"mapped properties. The key may be any property of yours whose values HubSpot keeps unique (`hasUniqueValue`).",
 		Modes:     []destination.Mode{destination.Upsert, destination.Update, destination.Insert, destination.Mirror},
 		Removes:   []string{"delete", "clear", "set", "ignore"},
+		Withdraw:  "clear",
 		Keys:      contactKeys(),
 		AnyKey:    true,
 		OneColumn: true,
@@ -109,6 +111,7 @@ func listMembersObject() destination.Object {
 		Modes:         []destination.Mode{destination.Upsert, destination.Insert, destination.Mirror},
 		Removes:       []string{"delete", "ignore"},
 		DefaultRemove: "delete",
+		Withdraw:      "delete",
 		Keys:          contactKeys(),
 		AnyKey:        true,
 		OneColumn:     true,

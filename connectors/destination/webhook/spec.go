@@ -81,6 +81,7 @@ func object() destination.Object {
 			"dates YYYY-MM-DD, JSON is embedded. Every `on_remove` but `ignore` is a remove.",
 		Modes:      []destination.Mode{destination.Upsert, destination.Update, destination.Insert, destination.Mirror},
 		Removes:    []string{"delete", "clear", "set", "ignore"},
+		Withdraw:   "delete",
 		AnyRemove:  true,
 		AnyKey:     true,
 		OpenFields: true,
