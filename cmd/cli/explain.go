@@ -54,6 +54,9 @@ func drawExplanation(s screen, e run.Explanation, about string) {
 		{"acknowledged", acknowledged(e)},
 		{"the next run", next(e)},
 	}
+	if r := e.Retry; r != nil {
+		facts = append(facts, []string{"refused", refusal(r)})
+	}
 	if c := e.Condition; c != nil {
 		facts = append(facts, []string{"segment " + c.Name, membership(c)})
 	}
@@ -98,6 +101,15 @@ func next(e run.Explanation) string {
 		text += fmt.Sprintf(" (%s)", strings.TrimSuffix(e.State+": "+e.Reason, ": "))
 	}
 	return text
+}
+
+// refusal is the last answer to a row that waits or is parked.
+func refusal(r *run.ErrorGroup) string {
+	text := fmt.Sprintf("%s, %s since %s", strings.TrimSpace(r.Code+" "+r.Message), plural(r.Attempts, "attempt"), moment(r.FirstAt))
+	if r.NextAttempt != nil {
+		return text + ", next " + moment(*r.NextAttempt)
+	}
+	return text + ", parked"
 }
 
 func membership(c *run.ExplainedSegment) string {

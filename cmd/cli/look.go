@@ -4,7 +4,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dray-dev/dray/config"
-	"github.com/dray-dev/dray/internal/diag"
 	"github.com/dray-dev/dray/models/graph"
 	"github.com/dray-dev/dray/sync/run"
 )
@@ -32,48 +31,12 @@ wait, are parked or uncertain. Syncs that are gone from the files but have table
 	return cmd
 }
 
-func (a *app) runsCommand() *cobra.Command {
-	var limit int
-	cmd := &cobra.Command{
-		Use:               "runs [SYNC]",
-		Short:             "Show the history of runs, newest first",
-		GroupID:           groupLook,
-		Args:              usage(cobra.MaximumNArgs(1)),
-		ValidArgsFunction: a.completeNames(graph.Sync),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if limit < 1 {
-				return diag.Errorf(diag.Invalid, "cli.limit", "--limit must be at least 1")
-			}
-			return a.with(cmd.Context(), func(s *run.Session) error {
-				sync := ""
-				if len(args) == 1 {
-					sync = args[0]
-				}
-				list, err := s.Runs(cmd.Context(), sync, limit)
-				if err != nil {
-					return err
-				}
-				if len(list) == 0 && sync != "" { // runs of a sync that is gone are still shown
-					if _, err := s.Syncs([]string{sync}); err != nil {
-						return err
-					}
-				}
-				a.show(notNil(list), func(out screen) { drawHistory(out, list) })
-				return nil
-			})
-		},
-	}
-	a.projectFlags(cmd)
-	cmd.Flags().IntVar(&limit, "limit", 20, "at most `N` runs")
-	return cmd
-}
-
 func (a *app) errorsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "errors SYNC",
 		Short: "Show rejected rows by the vendor's reason, and what to do",
-		Long: `Groups the rows that the destination refused by its reason, most first, each with an example and advice. Keys are hashed;
---show-values shows them.`,
+		Long: `Groups the rows that the destination refused by its code, most first, each with an example and advice. Keys are hashed;
+--show-values shows them. Rows that were skipped or held were not refused: dray runs RUN counts those by reason.`,
 		GroupID:           groupLook,
 		Args:              syncArgument("errors SYNC"),
 		ValidArgsFunction: a.completeNames(graph.Sync),

@@ -66,7 +66,9 @@ func (a *app) syncsToRun(cmd *cobra.Command, s *run.Session, args []string) (cho
 	if err != nil || !a.flags.failed {
 		return c, err
 	}
-	c.names, err = failedSyncs(func(sync string) ([]report.Run, error) { return s.Runs(cmd.Context(), sync, 1) }, c.names)
+	c.names, err = failedSyncs(func(sync string) ([]report.Run, error) {
+		return s.Runs(cmd.Context(), run.RunFilter{Sync: sync, Limit: 1})
+	}, c.names)
 	return c, err
 }
 

@@ -83,6 +83,9 @@ func attention(st run.SyncStatus) []string {
 	if st.OpenRun != "" {
 		notes = append(notes, fmt.Sprintf("%s has a run that has not ended (%s): it is under way, or was killed and the next run finishes it", st.Sync, st.OpenRun))
 	}
+	if st.Held > 0 {
+		notes = append(notes, fmt.Sprintf("%s: %s held in the last run: dray plan %[1]s says why", st.Sync, plural(st.Held, "row")))
+	}
 	if st.Parked > 0 {
 		notes = append(notes, fmt.Sprintf("%s: %s parked: dray errors %[1]s says why", st.Sync, plural(st.Parked, "row")))
 	}
@@ -90,7 +93,11 @@ func attention(st run.SyncStatus) []string {
 }
 
 // drawHistory is one line a run.
-func drawHistory(s screen, runs []report.Run) {
+func drawHistory(s screen, runs []report.Run, picked bool) {
+	if len(runs) == 0 && picked {
+		s.line("no such runs")
+		return
+	}
 	if len(runs) == 0 {
 		s.line("no runs yet: dray run starts one")
 		return
@@ -163,17 +170,23 @@ func drawErrors(s screen, sync string, groups []run.ErrorGroup) {
 		}
 		s.line("%s  %s  %s", s.bold(plural(g.Rows, "row")), s.red(g.Code), g.Operation)
 		if g.Message != "" {
-			s.line("  %s", g.Message)
+			more := ""
+			if g.Messages > 1 {
+				more = s.dim(fmt.Sprintf("  (one of %s)", plural(g.Messages, "message")))
+			}
+			s.line("  %s%s", g.Message, more)
 		}
 		times := fmt.Sprintf("first %s, last %s", moment(g.FirstAt), moment(g.LastAt))
-		if g.Parked < g.Rows {
-			times += ", next try " + moment(g.NextAttempt)
+		if g.NextAttempt != nil {
+			times += ", next try " + moment(*g.NextAttempt)
 		}
 		if g.Parked > 0 {
 			times += fmt.Sprintf(", %s parked", count(g.Parked))
 		}
 		s.line("  %s", s.dim(times))
-		s.line("  %s", s.dim("for example "+g.ExampleKey))
+		if g.ExampleKey != "" {
+			s.line("  %s", s.dim("for example "+g.ExampleKey))
+		}
 		s.line("  %s %s", s.dim("→"), g.Advice)
 	}
 }

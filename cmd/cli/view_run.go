@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dray-dev/dray/sync/report"
+	"github.com/dray-dev/dray/sync/run"
 )
 
 // drawRuns shows what became of each sync and, for several, the sum.
@@ -38,6 +39,31 @@ func drawRun(s screen, r report.Run, about string, next steps) {
 		s.line("  %s", s.dim(runFooter(r)))
 	}
 	drawRunReasons(s, r, next)
+}
+
+// drawPast is a run that ended, as it was shown then, and what became of its rows.
+func drawPast(s screen, p run.Past, about string) {
+	drawRun(s, p.Run, about, nextSteps)
+	if p.Error != nil {
+		s.line("  %s %s", s.red(p.Error.Code), p.Error.Message)
+		if p.Error.Hint != "" {
+			s.line("  %s %s", s.dim("→"), p.Error.Hint)
+		}
+	}
+	ended := "has not ended"
+	if !p.FinishedAt.IsZero() {
+		ended = "ended " + moment(p.FinishedAt)
+	}
+	s.line("  %s", s.dim(fmt.Sprintf("run %s, began %s, %s", p.RunID, moment(p.StartedAt), ended)))
+	if len(p.Outcomes) == 0 {
+		return
+	}
+	rows := make([][]string, len(p.Outcomes))
+	for i, o := range p.Outcomes {
+		rows[i] = []string{o.Operation, o.Outcome, o.Code, count(o.Rows)}
+	}
+	s.line("")
+	s.table([]column{left("operation"), left("outcome"), left("code"), right("rows")}, rows)
 }
 
 // outcomeRows has one line for each outcome that any row had.

@@ -30,6 +30,7 @@ type Sync struct {
 	Input       string   // SELECT of the rows of the sync, with the source's columns; those held out are among them
 	HeldOut     string   // condition over Input, of the alias src: the control group, which is not sent; "" = none
 	Consent     string   // the column that must be true of each row; "" = the destination has no purpose
+	Unfiltered  string   // Input without where and consent
 	Withheld    string   // like Input, but all rows that do not consent, whatever else they are; "" = no Consent
 	PrimaryKey  []string // columns of Input
 	EventID     []string // insert mode: columns of Input
@@ -160,7 +161,8 @@ func (s *Sync) input(p *Program, n *graph.Node) error {
 		conditions = append(conditions, consents)
 		s.Withheld = "SELECT r.* FROM (" + s.withSegmentFlags(p, all) + ") r WHERE NOT " + consents
 	}
-	s.Input = s.withSegmentFlags(p, from)
+	s.Unfiltered = s.withSegmentFlags(p, from)
+	s.Input = s.Unfiltered
 	if len(conditions) > 0 {
 		s.Input = "SELECT r.* FROM (" + s.Input + ") r WHERE " + strings.Join(conditions, " AND ")
 	}

@@ -88,12 +88,13 @@ func (l *Ledger) Ensure(ctx context.Context) error {
 			return fmt.Errorf("making Dray's tables in schema %s: %w", l.Names.Schema, err)
 		}
 	}
-	for _, v := range []struct {
-		name string
-		of   warehouse.Table
-	}{{"deliveries_v1", l.Names.Deliveries()}, {"runs_v1", l.Names.Runs()}} {
+	for _, v := range l.views() {
+		columns := make([]string, len(v.columns))
+		for i, c := range v.columns {
+			columns[i] = d.Quote(c)
+		}
 		view := warehouse.Table{Database: l.Names.Database, Schema: l.Names.Schema, Name: v.name}
-		if _, err := l.W.Exec(ctx, d.CreateView(view, "SELECT * FROM "+d.Table(v.of))); err != nil {
+		if _, err := l.W.Exec(ctx, d.CreateView(view, "SELECT "+strings.Join(columns, ", ")+" FROM "+d.Table(v.of))); err != nil {
 			return fmt.Errorf("making the view %s: %w", v.name, err)
 		}
 	}
@@ -104,6 +105,20 @@ func (l *Ledger) Ensure(ctx context.Context) error {
 		return fmt.Errorf("making Dray's tables in schema %s: %w", l.Names.Schema, err)
 	}
 	return nil
+}
+
+// promised is a view that others may build on: columns are only ever added to it, anything else is a new version beside it.
+type promised struct {
+	name    string
+	of      warehouse.Table
+	columns []string
+}
+
+func (l *Ledger) views() []promised {
+	return []promised{
+		{"deliveries_v1", l.Names.Deliveries(), []string{"run_id", "page", "sync", "primary_key", "key_hash", "operation", "outcome", "code", "message", "attempt", "at"}},
+		{"runs_v1", l.Names.Runs(), []string{"run_id", "sync", "status", "started_at", "finished_at", "snapshot_rows", "removed", "report"}},
+	}
 }
 
 // Read reads a sync's meta row; Exists is false where there is none (also where Dray has no tables yet).

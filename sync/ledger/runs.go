@@ -81,6 +81,117 @@ func (l *Ledger) first(ctx context.Context, query string) (any, error) {
 	return v[0], nil
 }
 
+// PastRun is a run as the warehouse knows it.
+type PastRun struct {
+	RunID, Sync, Status   string
+	StartedAt, FinishedAt time.Time // FinishedAt zero = it has not ended
+	Report                string    // JSON of report.Run; "" where the run was killed
+}
+
+// RunFilter picks runs as state.RunFilter does; what is zero picks all.
+type RunFilter struct {
+	Sync, RunID          string
+	Status               []string
+	Since, Until, Before time.Time
+	BeforeID             string
+	Limit                int
+}
+
+// Past lists runs, those that began last first. It knows those that came to deliver, and those that ended.
+func (l *Ledger) Past(ctx context.Context, f RunFilter) ([]PastRun, error) {
+	there, err := l.W.Exists(ctx, l.Names.Runs())
+	if err != nil || !there {
+		return nil, err
+	}
+	d := l.W.Dialect()
+	where := []string{"n = 1"}
+	add := func(format string, args ...any) { where = append(where, fmt.Sprintf(format, args...)) }
+	if f.Sync != "" {
+		add("sync = %s", d.Text(f.Sync))
+	}
+	if f.RunID != "" {
+		add("run_id = %s", d.Text(f.RunID))
+	}
+	if len(f.Status) > 0 {
+		list := make([]string, len(f.Status))
+		for i, status := range f.Status {
+			list[i] = d.Text(status)
+		}
+		add("CASE WHEN finished_at IS NULL THEN 'interrupted' ELSE status END IN (%s)", strings.Join(list, ", "))
+	}
+	if !f.Since.IsZero() {
+		add("started_at >= %s", d.Time(f.Since))
+	}
+	if !f.Until.IsZero() {
+		add("started_at < %s", d.Time(f.Until))
+	}
+	if !f.Before.IsZero() {
+		add("(started_at < %[1]s OR (started_at = %[1]s AND run_id < %[2]s))", d.Time(f.Before), d.Text(f.BeforeID))
+	}
+	limit := ""
+	if f.Limit > 0 {
+		limit = fmt.Sprintf(" LIMIT %d", f.Limit)
+	}
+	rows, err := l.W.Query(ctx, fmt.Sprintf("SELECT run_id, sync, status, started_at, finished_at, CASE WHEN finished_at IS NULL THEN '' ELSE coalesce(report, '') END FROM (SELECT r.*, row_number() OVER (PARTITION BY run_id ORDER BY CASE WHEN finished_at IS NULL THEN 1 ELSE 0 END) AS n FROM %s r) r WHERE %s ORDER BY started_at DESC, run_id DESC%s",
+		d.Table(l.Names.Runs()), strings.Join(where, " AND "), limit))
+	if err != nil {
+		return nil, fmt.Errorf("reading the runs: %w", err)
+	}
+	defer rows.Close()
+	var out []PastRun
+	for rows.Next() {
+		v, err := rows.Values()
+		if err != nil {
+			return nil, err
+		}
+		var r PastRun
+		r.RunID, _ = v[0].(string)
+		r.Sync, _ = v[1].(string)
+		r.Status, _ = v[2].(string)
+		r.StartedAt, _ = v[3].(time.Time)
+		r.FinishedAt, _ = v[4].(time.Time)
+		r.Report, _ = v[5].(string)
+		out = append(out, r)
+	}
+	return out, rows.Err()
+}
+
+// Outcomes are rows of one run with one outcome.
+type Outcomes struct {
+	Operation string `json:"operation"`
+	Outcome   string `json:"outcome"`
+	Code      string `json:"code,omitempty"`
+	Rows      int64  `json:"rows"`
+}
+
+// OutcomesOf counts what became of a run's rows, most first.
+func (l *Ledger) OutcomesOf(ctx context.Context, runID string) ([]Outcomes, error) {
+	out := []Outcomes{}
+	there, err := l.W.Exists(ctx, l.Names.Deliveries())
+	if err != nil || !there {
+		return out, err
+	}
+	d := l.W.Dialect()
+	rows, err := l.W.Query(ctx, "SELECT operation, outcome, coalesce(code, ''), count(*) FROM "+d.Table(l.Names.Deliveries())+" WHERE run_id = "+d.Text(runID)+" GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3")
+	if err != nil {
+		return nil, fmt.Errorf("reading deliveries: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		v, err := rows.Values()
+		if err != nil {
+			return nil, err
+		}
+		var o Outcomes
+		o.Operation, _ = v[0].(string)
+		o.Outcome, _ = v[1].(string)
+		o.Code, _ = v[2].(string)
+		o.Rows, _ = v[3].(int64)
+		out = append(out, o)
+	}
+	return out, rows.Err()
+}
+
 // Delivered counts the rows that runs delivered.
 func (l *Ledger) Delivered(ctx context.Context, runs []string) (int64, error) {
 	d := l.W.Dialect()

@@ -22,7 +22,7 @@ type Explanation struct {
 	PrimaryKey string `json:"primary_key"`
 	DestKey    string `json:"dest_key"`
 	KeyHash    string `json:"key_hash"`
-	// Verdict is the answer in one sentence.
+	// Verdict is the answer in one sentence; the rest is what it rests on.
 	Verdict string `json:"verdict"`
 	// InSync: the row is one of the sync's rows now; Acknowledged: the destination confirmed it.
 	InSync       bool               `json:"in_sync"`
@@ -38,7 +38,8 @@ type Explanation struct {
 	Condition    *ExplainedSegment  `json:"segment,omitempty"`
 	Profile      *profile.Found     `json:"profile,omitempty"`
 	Retry        *ErrorGroup        `json:"retry,omitempty"`
-	Outcomes     []ExplainedOutcome `json:"outcomes"` // newest first
+	Where        string             `json:"where,omitempty"` // the place of the condition that leaves the row out
+	Outcomes     []ExplainedOutcome `json:"outcomes"`        // newest first; every one within the retention, up to a thousand
 }
 
 // ExplainedField is a field's value now and as acknowledged.
@@ -89,28 +90,147 @@ func (s *Session) Explain(ctx context.Context, name, key string) (Explanation, e
 			return err
 		}
 		if len(rows) == 0 {
-			return s.absent(ctx, prog, c, name)
-		}
-		out = explanation(name, c, rows[0])
-		if out.Outcomes, err = s.outcomesOf(ctx, name, out.KeyHash); err != nil {
+			out, err = s.absent(ctx, prog, changes, o, key)
 			return err
 		}
-		return s.behind(ctx, prog, c, &out)
+		out = explanation(name, c, rows[0])
+		return s.life(ctx, prog, c, &out)
 	})
 	return out, err
 }
 
-func (s *Session) absent(_ context.Context, _ *compile.Program, c *compile.Sync, name string) error {
-	source := string(c.Source)
-	e := diag.Errorf(diag.Invalid, "explain.not_found", "no row of %s has this key, now or as acknowledged", name)
-	switch {
-	case c.Config.Segment != "":
-		return e.WithHint("it is not in %s; dray profile tells whether the profile exists and what its traits are", source)
-	case c.Config.Where != nil:
-		return e.WithHint("either %s has no such row, or where: of the sync leaves it out", source)
-	default:
-		return e.WithHint("%s has no such row; keys are primary keys or destination keys, as they are written there", source)
+// life adds what is known of a row beside the plan: its outcomes, its retry, the profile behind it.
+func (s *Session) life(ctx context.Context, prog *compile.Program, c *compile.Sync, out *Explanation) error {
+	var err error
+	if out.Outcomes, err = s.outcomesOf(ctx, c.Name, out.PrimaryKey, out.KeyHash); err != nil {
+		return err
 	}
+	there, err := s.Warehouse.Exists(ctx, s.ledger.Names.Retry(c.Name))
+	if err != nil {
+		return err
+	}
+	if there && out.KeyHash != "" {
+		d := s.Warehouse.Dialect()
+		_, groups, err := s.errorGroups(ctx, c.Name, d.HashText("r.key_hash")+" = "+d.Text(out.KeyHash))
+		if err != nil {
+			return err
+		}
+		if len(groups) > 0 {
+			out.Retry = &groups[0]
+		}
+	}
+	if out.Verdict == "" {
+		out.Verdict = verdict(*out)
+	}
+	return s.behind(ctx, prog, c, out)
+}
+
+// absent explains a row that is neither one of the sync's rows nor in its snapshot: where leaves it out, its profile is in another
+// segment, it left, or there is none.
+func (s *Session) absent(ctx context.Context, prog *compile.Program, changes *plan.Changes, o plan.Options, key string) (Explanation, error) {
+	c := changes.Layout.Sync
+	out := Explanation{Sync: c.Name, Planned: "none", Fields: []ExplainedField{}, Outcomes: []ExplainedOutcome{}}
+	if c.Config.Where != nil || c.Consent != "" {
+		rows, err := changes.Without().Lookup(ctx, s.Warehouse, o, key)
+		if err != nil {
+			return out, err
+		}
+		if len(rows) > 0 {
+			out = explanation(c.Name, c, rows[0])
+			out.InSync = false
+			switch {
+			case c.Config.Where == nil:
+				out.Verdict = "not there: the row does not consent: " + c.Consent + " is not true"
+			default:
+				out.Where = c.Config.At("where").String()
+				out.Verdict = "not there: where: of the sync leaves the row out, at " + out.Where
+				if c.Consent != "" {
+					out.Verdict += ", or it does not consent"
+				}
+			}
+			return out, s.life(ctx, prog, c, &out)
+		}
+	}
+	there, err := s.Warehouse.Exists(ctx, s.ledger.Names.Deliveries())
+	if err != nil {
+		return out, err
+	}
+	if there {
+		rows, err := changes.Layout.Gone(ctx, s.Warehouse, c.Name, key)
+		if err != nil {
+			return out, err
+		}
+		if len(rows) > 0 {
+			out.PrimaryKey, out.KeyHash = rows[0].PrimaryKey, rows[0].KeyHash
+			if err := s.life(ctx, prog, c, &out); err != nil {
+				return out, err
+			}
+			out.Verdict = "not there: it left the sync's rows; " + left(out.Outcomes)
+			return out, nil
+		}
+	}
+	if found, err := s.outsider(ctx, prog, c, key, &out); found || err != nil {
+		return out, err
+	}
+	return out, s.nowhere(c)
+}
+
+// left says what became of a row that left and is not in the snapshot any more.
+func left(outcomes []ExplainedOutcome) string {
+	if len(outcomes) == 0 {
+		return "what was sent is older than what is kept"
+	}
+	last := outcomes[0]
+	return fmt.Sprintf("last: %s %s at %s", last.Operation, last.Outcome, last.At.UTC().Format(time.RFC3339))
+}
+
+// outsider explains a profile that exists and is none of the sync's rows.
+func (s *Session) outsider(ctx context.Context, prog *compile.Program, c *compile.Sync, key string, out *Explanation) (bool, error) {
+	entity := s.entityOf(c)
+	if entity == "" {
+		return false, nil
+	}
+	e := s.Graph.Nodes[graph.ID("entity."+entity)].Entity
+	found, err := s.find(ctx, prog, e, key)
+	var d *diag.Error
+	if errors.As(err, &d) && d.Code == "profile.not_found" {
+		byID, err := s.findByID(ctx, prog, e, key)
+		if byID == nil || err != nil {
+			return false, err
+		}
+		found = *byID
+	} else if err != nil {
+		return false, err
+	}
+	out.PrimaryKey = found.ProfileID
+	if err := s.behind(ctx, prog, c, out); err != nil {
+		return false, err
+	}
+	out.Profile = &found
+	switch {
+	case out.Condition != nil && !out.Condition.Member:
+		out.Verdict = fmt.Sprintf("not there: the profile is not in segment %s, by the condition at %s", out.Condition.Name, out.Condition.At)
+	default:
+		out.Verdict = "not there: the profile exists, and none of the sync's rows has this key; its own key is among its identifiers below"
+	}
+	return true, nil
+}
+
+func (s *Session) entityOf(c *compile.Sync) string {
+	if name := c.Config.Segment; name != "" {
+		return s.Graph.Nodes[graph.ID("segment."+name)].Segment.Entity
+	}
+	return c.Config.Entity
+}
+
+// nowhere is the error of a key that nothing has.
+func (s *Session) nowhere(c *compile.Sync) error {
+	e := diag.Errorf(diag.Invalid, "explain.not_found", "no row of %s has this key, now or as acknowledged, and none was ever delivered", c.Name)
+	hint := "%s has no such row; keys are primary keys or destination keys, as they are written there; of several columns with commas between them"
+	if s.entityOf(c) != "" {
+		hint = "%s has no such profile; keys are profile ids, identifiers or destination keys"
+	}
+	return e.WithHint(hint, string(c.Source))
 }
 
 func explanation(name string, c *compile.Sync, r plan.Row) Explanation {
@@ -122,12 +242,14 @@ func explanation(name string, c *compile.Sync, r plan.Row) Explanation {
 	if out.Planned == "" {
 		out.Planned = "none"
 	}
+	if out.InSync && r.Acknowledged == nil && out.Planned == "none" && c.HeldOut != "" {
+		out.State = plan.HeldOut // never planned: it is not sent
+	}
 	for _, f := range c.Fields {
 		x := ExplainedField{Name: f.Name, Now: r.Now[f.Name], Acknowledged: r.Acknowledged[f.Name]}
 		x.Changed = r.Now != nil && fmt.Sprint(x.Now) != fmt.Sprint(x.Acknowledged)
 		out.Fields = append(out.Fields, x)
 	}
-	out.Verdict = verdict(out)
 	return out
 }
 
@@ -136,8 +258,14 @@ func verdict(e Explanation) string {
 	switch {
 	case e.State == plan.Parked:
 		return "not delivered: the destination refused the row too often; dray errors tells why, dray retry frees it"
+	case e.State == plan.Deferred && e.Retry != nil && e.Retry.NextAttempt != nil:
+		return "not delivered: the destination refused the row, and it waits for its retry at " + e.Retry.NextAttempt.UTC().Format(time.RFC3339) + "; it goes at once when it changes"
 	case e.State == plan.Deferred:
 		return "not delivered: the destination refused the row, and it waits for its retry; it goes at once when it changes"
+	case e.State == plan.HeldOut:
+		return "held out: the row is in the control group, which is not sent"
+	case e.State == plan.Pending:
+		return "accepted: the destination took it and has not told what became of it; a later run asks"
 	case e.State == plan.Rejected:
 		return "not delivered: the row cannot be sent: " + e.Reason
 	case e.State == plan.Skipped:
@@ -166,7 +294,7 @@ func verdict(e Explanation) string {
 }
 
 // outcomesOf reads the last deliveries of a row.
-func (s *Session) outcomesOf(ctx context.Context, name, keyHash string) ([]ExplainedOutcome, error) {
+func (s *Session) outcomesOf(ctx context.Context, name, primaryKey, keyHash string) ([]ExplainedOutcome, error) {
 	out := []ExplainedOutcome{}
 	there, err := s.Warehouse.Exists(ctx, s.ledger.Names.Deliveries())
 	if err != nil || !there {
@@ -174,8 +302,8 @@ func (s *Session) outcomesOf(ctx context.Context, name, keyHash string) ([]Expla
 	}
 	d := s.Warehouse.Dialect()
 	at := d.Quote("at")
-	rows, err := s.Warehouse.Query(ctx, fmt.Sprintf("SELECT run_id, %s, operation, outcome, coalesce(code, ''), coalesce(message, ''), attempt FROM %s WHERE sync = %s AND key_hash = %s ORDER BY %[1]s DESC LIMIT 20",
-		at, d.Table(s.ledger.Names.Deliveries()), d.Text(name), d.Text(keyHash)))
+	rows, err := s.Warehouse.Query(ctx, fmt.Sprintf("SELECT run_id, %s, operation, outcome, coalesce(code, ''), coalesce(message, ''), attempt FROM %s WHERE sync = %s AND (key_hash = %s OR primary_key = %s) ORDER BY %[1]s DESC, run_id DESC LIMIT 1000",
+		at, d.Table(s.ledger.Names.Deliveries()), d.Text(name), d.Text(keyHash), d.Text(primaryKey)))
 	if err != nil {
 		return out, fmt.Errorf("reading deliveries: %w", err)
 	}
@@ -200,10 +328,9 @@ func (s *Session) outcomesOf(ctx context.Context, name, keyHash string) ([]Expla
 
 // behind adds, for syncs of profiles, the segment's condition and the profile with its links and source rows.
 func (s *Session) behind(ctx context.Context, prog *compile.Program, c *compile.Sync, out *Explanation) error {
-	entity := c.Config.Entity
+	entity := s.entityOf(c)
 	if name := c.Config.Segment; name != "" {
 		seg := s.Graph.Nodes[graph.ID("segment."+name)].Segment
-		entity = seg.Entity
 		at := seg.At("where")
 		if seg.Where == nil {
 			at = seg.At("sql")

@@ -300,22 +300,3 @@ func (s *Session) rowsOf(ctx context.Context, t warehouse.Table) (int64, error) 
 func (s *Session) number(ctx context.Context, query string) (int64, error) {
 	return warehouse.Number(ctx, s.Warehouse, query)
 }
-
-// Retry makes a sync's rejected rows, waiting or parked, due in the next run.
-func (s *Session) Retry(ctx context.Context, name string) (int64, error) {
-	if _, err := s.Syncs([]string{name}); err != nil {
-		return 0, err
-	}
-	t := s.ledger.Names.Retry(name)
-	there, err := s.Warehouse.Exists(ctx, t)
-	if err != nil || !there {
-		return 0, err
-	}
-	d := s.Warehouse.Dialect()
-	n, err := s.Warehouse.Exec(ctx, fmt.Sprintf("UPDATE %s SET next_attempt_at = CAST(%s AS %s), first_at = CAST(%[2]s AS %[3]s), parked = false", d.Table(t),
-		d.Time(s.deps.now().Add(-time.Second)), d.Type(warehouse.Timestamp)))
-	if err != nil {
-		return 0, fmt.Errorf("freeing the rejected rows of %s: %w", name, err)
-	}
-	return n, nil
-}

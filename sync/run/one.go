@@ -72,7 +72,7 @@ func (s *Session) begin(c *compile.Sync, o RunOptions) *one {
 	id := uuid.Must(uuid.NewV7()).String()
 	host, _ := os.Hostname()
 	r := &one{Session: s, sync: c, o: o, holder: ledger.Holder{RunID: id, State: s.State.ID(), Host: host}}
-	r.report = report.Run{RunID: id, Sync: c.Name, StartedAt: s.deps.now().UTC(), Skipped: report.Skipped{Reasons: map[string]int64{}}}
+	r.report = report.Run{RunID: id, Sync: c.Name, StartedAt: s.deps.now().UTC().Truncate(time.Microsecond), Skipped: report.Skipped{Reasons: map[string]int64{}}}
 	return r
 }
 

@@ -318,28 +318,6 @@ func (s *State) Prune(ctx context.Context, before time.Time) error {
 	return s.wrap("writing", err)
 }
 
-// Runs lists the newest first; sync "" = of all.
-func (s *State) Runs(ctx context.Context, schema, sync string, limit int) ([]Run, error) {
-	rows, err := s.db.QueryContext(ctx, s.sql("SELECT run_id, sync, started_at, coalesce(finished_at, ''), coalesce(status, ''), coalesce(report, '') FROM {runs} WHERE schema = ? AND (? = '' OR sync = ?) ORDER BY started_at DESC, run_id LIMIT ?"),
-		s.scope(schema), sync, sync, limit)
-	if err != nil {
-		return nil, s.wrap("reading", err)
-	}
-	defer rows.Close()
-	var out []Run
-	for rows.Next() {
-		r := Run{Schema: schema}
-		var started, finished string
-		if err := rows.Scan(&r.RunID, &r.Sync, &started, &finished, &r.Status, &r.Report); err != nil {
-			return nil, s.wrap("reading", err)
-		}
-		r.StartedAt, _ = time.Parse(time.RFC3339Nano, started)
-		r.FinishedAt, _ = time.Parse(time.RFC3339Nano, finished)
-		out = append(out, r)
-	}
-	return out, s.wrap("reading", rows.Err())
-}
-
 // scope is what a schema of the project's is called here: a database may serve several projects.
 func (s *State) scope(schema string) string {
 	if s.pool == nil {

@@ -101,7 +101,7 @@ func TestRuns(t *testing.T) {
 			must(t, s.End(t.Context(), r))
 		}
 		slices.Reverse(ids)
-		got, err := s.Runs(t.Context(), "dray", "vips", 10)
+		got, err := s.Runs(t.Context(), state.RunFilter{Schema: "dray", Sync: "vips", Limit: 10})
 		must(t, err)
 		if names := column(got); !slices.Equal(names, ids) {
 			t.Errorf("runs %v, want the newest first: %v", names, ids)
@@ -110,11 +110,11 @@ func TestRuns(t *testing.T) {
 		if d := cmp.Diff(want, got[1]); d != "" {
 			t.Errorf("the second run differs (-want +got):\n%s", d)
 		}
-		if got, err := s.Runs(t.Context(), "dray", "others", 10); err != nil || len(got) > 0 {
+		if got, err := s.Runs(t.Context(), state.RunFilter{Schema: "dray", Sync: "others", Limit: 10}); err != nil || len(got) > 0 {
 			t.Errorf("runs of another sync: %v, %v", got, err)
 		}
 		must(t, s.Prune(t.Context(), at.Add(time.Hour)))
-		got, err = s.Runs(t.Context(), "dray", "", 10)
+		got, err = s.Runs(t.Context(), state.RunFilter{Schema: "dray", Sync: "", Limit: 10})
 		must(t, err)
 		if names := column(got); !slices.Equal(names, ids[:1]) {
 			t.Errorf("after pruning %v, want only the one that did not end: %v", names, ids[:1])
@@ -437,7 +437,7 @@ func TestTruncatedFile(t *testing.T) {
 			if err != nil {
 				continue
 			}
-			_, err = s.Runs(t.Context(), "dray", "", 1000)
+			_, err = s.Runs(t.Context(), state.RunFilter{Schema: "dray", Sync: "", Limit: 1000})
 			for i := range 300 {
 				if _, kerr := s.Known(t.Context(), "dray", fmt.Sprint("sync", i)); err == nil {
 					err = kerr
