@@ -15,6 +15,9 @@ func (c *checker) sync(s *Sync) {
 			c.problem(s.At("remember"), "config.type", "%q wants forever or a duration", "remember").WithHint("remember: 90 days")
 		}
 	}
+	if s.good("deadline") && s.Deadline.Duration <= 0 {
+		c.problem(s.At("deadline"), "config.type", "%q wants more than nothing", "deadline").WithHint("deadline: 2h; leave it out for no limit")
+	}
 	if s.good("checkpoint") && s.Checkpoint.Duration <= 0 {
 		c.problem(s.At("checkpoint"), "config.type", "%q wants more than nothing", "checkpoint").WithHint("checkpoint: 5m")
 	}

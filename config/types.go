@@ -332,6 +332,7 @@ type Sync struct {
 	After          any            `yaml:"after" dray:"unsupported" doc:"Starts when these syncs are done."`
 	Retry          RetryPolicy    `yaml:"retry" doc:"How refused rows are tried again."`
 	Checkpoint     Duration       `yaml:"checkpoint" dray:"default=5m" doc:"How often a long run commits."`
+	Deadline       Duration       `yaml:"deadline" doc:"How long after its start a run still sends; the rest waits for the next one. Default: no limit."`
 	OnExpired      string         `yaml:"on_expired" dray:"enum=send|drop,default=send" doc:"insert: a row still owed that left the model."`
 	OnUncertain    string         `yaml:"on_uncertain" dray:"enum=resend|skip,default=resend" doc:"insert: a row that was sent and not answered; skip: at most once."`
 	Enabled        *bool          `yaml:"enabled" dray:"default=true" doc:"false: it does not run."`

@@ -50,7 +50,7 @@ type Spec struct {
 	// OwnsObjects: what lies there is Dray's own, so that every row sent has origin created (DESIGN §5, Origin).
 	OwnsObjects bool
 	Rate        Rate
-	Concurrency int // batches under way at once; 0 = 1
+	Concurrency int // batches under way at once; 0 = 1. See Spec.Workers
 	// Settle is how long an unanswered request may still be applied. nil = the engine's default (10 minutes or more).
 	Settle *time.Duration
 	// Timeout of one request; 0 = 30 s.
@@ -113,7 +113,7 @@ type Object struct {
 	// OpenFields: fields that are not listed are taken too.
 	OpenFields bool
 	MaxBatch   int // rows a request, at most; 0 = 100. See Spec.BatchSize
-	MaxBytes   int // bytes a request body; 0 = no limit known
+	MaxBytes   int // bytes a request body; 0 = no limit known; else the destination is a Sizer. See Spec.BodySize
 	// Replaces: an update replaces the record, so all fields are always sent.
 	Replaces bool
 	// TellsCreated: outcomes say whether the record was created or matched.
@@ -239,6 +239,12 @@ type Poller interface {
 	// the order of the batch that made it. Accepted is final here: the vendor never tells more. A change that the vendor's answer
 	// does not mention is Unknown.
 	Results(ctx context.Context, job string, b *Batch) ([]Outcome, error)
+}
+
+// Sizer is a Destination that tells how large a request would be: base bytes, and those that each change adds. The engine cuts batches
+// by it, and rejects a change that no request can hold. A change that cannot be encoded counts nothing: Write says what is wrong.
+type Sizer interface {
+	Sizes(b *Batch) (base int, each []int)
 }
 
 // TakesJSON is a Destination that sends whole rows as JSON and does not look at their values: it is given Change.JSON where the
@@ -381,19 +387,45 @@ func (s Spec) BatchSize(o Object, cfg Config) int {
 	if size == 0 {
 		size = 100
 	}
-	for _, option := range s.Config {
-		if option.Name != "batch_size" {
-			continue
-		}
-		n := int(cfg.Int("batch_size"))
-		if n == 0 {
-			n, _ = strconv.Atoi(option.Default) // the conformance suite reads all defaults
-		}
-		if n > 0 {
-			size = min(size, n)
-		}
+	if n := s.number("batch_size", cfg); n > 0 {
+		size = min(size, n)
 	}
 	return size
+}
+
+// BodySize is how many bytes a request to the object may have: what the option max_bytes says where the connector declares one, and
+// never more than the object's MaxBytes; 0 = no limit.
+func (s Spec) BodySize(o Object, cfg Config) int {
+	n := s.number("max_bytes", cfg)
+	if n <= 0 || o.MaxBytes > 0 && n > o.MaxBytes {
+		return o.MaxBytes
+	}
+	return n
+}
+
+// Workers is how many batches are under way at once: Spec.Concurrency, or what the option concurrency says where the connector
+// declares one and takes more than one batch at a time.
+func (s Spec) Workers(cfg Config) int {
+	if n := s.number("concurrency", cfg); n > 0 && s.Concurrency > 1 {
+		return n
+	}
+	return max(1, s.Concurrency)
+}
+
+// number is an int option's value, or its default where the configuration does not say (the conformance suite reads all defaults); 0
+// where the connector does not declare it.
+func (s Spec) number(option string, cfg Config) int {
+	for _, o := range s.Config {
+		if o.Name != option {
+			continue
+		}
+		n := int(cfg.Int(option))
+		if n == 0 {
+			n, _ = strconv.Atoi(o.Default)
+		}
+		return n
+	}
+	return 0
 }
 
 // FindObject is the object of that name; with AnyObject every name is taken.

@@ -6,6 +6,7 @@ package deliver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"sync"
@@ -44,6 +45,8 @@ type Config struct {
 	Journal     journal
 	Pacer       *Pacer
 	BatchSize   int           // rows a request
+	MaxBytes    int           // of a request's body; 0 = no limit. The Destination must be a Sizer
+	Concurrency int           // batches under way at once
 	Attempts    int           // tries of one request
 	Timeout     time.Duration // of one request
 	Settle      time.Duration // how long an unanswered request may still be applied
@@ -116,6 +119,8 @@ type delivery struct {
 	retries  atomic.Int64
 	failures atomic.Int64 // batches in a row that ended without an answer
 	answered atomic.Bool  // some request was answered in this run
+	circuit  *circuit
+	down     atomic.Pointer[error] // why the last batch without an answer had none
 
 	mu     sync.Mutex
 	fatal  error
@@ -128,14 +133,14 @@ func Run(ctx context.Context, c Config) (Stats, error) {
 	if c.After == nil {
 		c.After = time.After
 	}
-	d := &delivery{Config: c, halted: make(chan struct{})}
+	d := &delivery{Config: c, circuit: newCircuit(), halted: make(chan struct{})}
 	// One page may wait while another is being sent, so that reading and sending overlap; a batch is journalled when a worker
 	// takes it, not before.
 	work := make(chan *batch, max(1, pageBatches/max(1, c.BatchSize)))
 	results := make(chan *page, 4)
 	var readErr error
 	var wg sync.WaitGroup
-	for range max(1, c.Spec.Concurrency) {
+	for range max(1, c.Concurrency) {
 		wg.Add(1)
 		go func() { defer wg.Done(); d.worker(ctx, work) }()
 	}
@@ -175,8 +180,13 @@ func (d *delivery) outcome(ctx context.Context, errs ...error) error {
 	if d.fatal != nil {
 		return d.fatal
 	}
+	if down := d.down.Load(); down != nil && !d.answered.Load() { // a run of few batches, of which none was answered
+		return *down
+	}
 	return ctx.Err()
 }
+
+func ptr(err error) *error { return &err }
 
 var errHalted = errors.New("halted")
 
@@ -233,6 +243,8 @@ func (p *page) result() Result {
 type batch struct {
 	page   *page
 	rows   []int           // of the page
+	bytes  int             // of its body, where a limit is known
+	pass   pass
 	values map[string]bool // of the rows, once a message must be held against them
 }
 
@@ -280,26 +292,63 @@ func (d *delivery) dispatch(ctx context.Context, p *page, work chan<- *batch, re
 	return nil
 }
 
-// cut makes batches of one operation (or mixed ones, where the object takes them).
+// cut makes batches of one operation (or mixed ones, where the object takes them), of so many rows and bytes as a request may have.
+// A row that no request can hold has its outcome at once.
 func (d *delivery) cut(p *page) []*batch {
+	base, sizes := d.sizes(p)
 	var out []*batch
 	open := map[string]*batch{}
 	for i := range p.Changes {
+		size := 0
+		if sizes != nil {
+			if size = sizes[i]; base+size > d.MaxBytes {
+				d.tooLarge(p, i, size)
+				continue
+			}
+		}
 		kind := ""
 		if !d.Object.Mixed {
 			kind = string(p.Changes[i].Operation)
 		}
 		b := open[kind]
-		if b == nil {
-			b = &batch{page: p, rows: make([]int, 0, d.BatchSize)}
+		if b == nil || sizes != nil && b.bytes+size > d.MaxBytes {
+			b = &batch{page: p, rows: make([]int, 0, min(d.BatchSize, len(p.Changes)-i)), bytes: base}
 			open[kind] = b
 			out = append(out, b)
 		}
+		b.bytes += size
 		if b.rows = append(b.rows, i); len(b.rows) >= d.BatchSize {
 			delete(open, kind)
 		}
 	}
 	return out
+}
+
+// sizes are the bytes that each change of a page adds to a body, which has base of its own; nil where no limit is known.
+func (d *delivery) sizes(p *page) (base int, each []int) {
+	s, ok := d.Destination.(destination.Sizer)
+	if !ok || d.MaxBytes <= 0 {
+		return 0, nil
+	}
+	base, each = s.Sizes(&destination.Batch{
+		Run: d.Run, Object: d.Object.Name, Options: d.Options, Container: d.Container, Schema: d.Schema, Changes: p.Changes, Attempt: 1,
+	})
+	if len(each) != len(p.Changes) {
+		return 0, nil
+	}
+	return base, each
+}
+
+// tooLarge rejects a row that is larger than a body may be; one that an earlier run sent without an answer stays uncertain.
+func (d *delivery) tooLarge(p *page, i, size int) {
+	b := &batch{page: p, rows: []int{i}}
+	outcomes := blank(b, d.Now())
+	d.refuse(b, part{rows: []int{0}, attempt: 1}, 0, Rejected, "row_too_large",
+		fmt.Sprintf("the row alone makes %d bytes, and a request may have %d", size, d.MaxBytes), outcomes)
+	p.settle(b, outcomes)
+	if d.Progress != nil {
+		d.Progress(1)
+	}
 }
 
 // worker sends batches until there are none. The answer to one and the intent of the next share a write to the journal.

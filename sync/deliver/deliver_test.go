@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -88,7 +87,7 @@ func run(ctx context.Context, p pages, write func(context.Context, *destination.
 	var log strings.Builder
 	var mu sync.Mutex
 	c := deliver.Config{
-		Name: "tool", Destination: vendor{write}, Spec: destination.Spec{Type: "tool", Concurrency: 3},
+		Name: "tool", Destination: vendor{write}, Spec: destination.Spec{Type: "tool"}, Concurrency: 3,
 		Object: destination.Object{Name: "things", Mixed: true}, Run: destination.Run{ID: "r", Sync: "s", Mode: destination.Upsert},
 		Schema: &destination.Schema{Key: []destination.Column{{Name: "id"}}, Fields: []destination.Column{{Name: "f"}}},
 		Pages:  p, Journal: out.journal, Pacer: deliver.NewPacer(destination.Rate{}), BatchSize: 5, Attempts: 3, Timeout: time.Second, Settle: time.Hour,
@@ -319,7 +318,7 @@ func TestTheErrorHoldsNoValue(t *testing.T) {
 	}
 }
 
-// A destination that never answers ends the run; one that answered before may miss two batches in a row.
+// A destination that cannot be reached ends the run; one that answered before may miss two batches in a row.
 func TestWhenAVendorIsDown(t *testing.T) {
 	t.Parallel()
 	var p pages
@@ -335,8 +334,8 @@ func TestWhenAVendorIsDown(t *testing.T) {
 			if sent++; sent <= answers {
 				return all(destination.Delivered, b), nil
 			}
-			return nil, &destination.Error{Class: destination.Retry, Code: "connection_refused", Err: io.EOF}
-		}, func(c *deliver.Config) { c.Attempts, c.Spec.Concurrency = 1, 1 })
+			return nil, &destination.Error{Class: destination.Retry, Code: "connection_refused", Err: refusedConnection()}
+		}, func(c *deliver.Config) { c.Attempts, c.Concurrency = 1, 1 })
 		want := 1
 		if answers > 0 {
 			want = answers + 3
@@ -369,7 +368,7 @@ func TestRetryAfterHoldsForAll(t *testing.T) {
 			early++
 		}
 		return all(destination.Delivered, b), nil
-	}, func(c *deliver.Config) { c.Spec.Concurrency = 1 })
+	}, func(c *deliver.Config) { c.Concurrency = 1 })
 	if got.err != nil || early > 0 || len(got.rows) != 6 {
 		t.Errorf("%d requests came too early, %v, %+v", early, got.err, got.rows)
 	}

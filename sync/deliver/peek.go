@@ -3,10 +3,8 @@ package deliver
 import (
 	"context"
 	"slices"
-	"sync/atomic"
 
 	"github.com/dray-dev/dray/connectors/destination"
-	"github.com/dray-dev/dray/connectors/httpx"
 )
 
 // peek takes out of a batch's changes the fields that are written only where the destination has nothing and where it has
@@ -27,9 +25,11 @@ func (d *delivery) peek(ctx context.Context, b *batch, all []int, outcomes []Row
 	}
 	lctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.Timeout)
 	defer cancel()
-	var requests atomic.Int64
-	filled, err := reader.Filled(httpx.Counted(lctx, &requests), d.request(b, ask, 1), d.IfEmpty)
-	d.requests.Add(max(requests.Load(), 1))
+	var filled [][]bool
+	err := d.lookUp(lctx, b, func(ctx context.Context) (err error) {
+		filled, err = reader.Filled(ctx, d.request(b, ask, 1), d.IfEmpty)
+		return err
+	})
 	if err != nil || len(filled) != len(ask) {
 		d.lookupFailed(spokenOf(err, b))
 		for _, i := range ask {

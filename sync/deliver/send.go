@@ -23,6 +23,7 @@ type part struct {
 
 // send tries a batch until every row of it has an outcome. outcomes are aligned with b.rows.
 func (d *delivery) send(ctx context.Context, b *batch, started time.Time) []Row {
+	defer d.circuit.leave(&b.pass)
 	outcomes := blank(b, started)
 	all := make([]int, len(b.rows))
 	for i := range all {
@@ -64,9 +65,11 @@ func (d *delivery) resolve(ctx context.Context, b *batch, all []int, outcomes []
 	if r, ok := d.Destination.(destination.Resolver); ok && len(without) > 0 {
 		lctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.Timeout)
 		defer cancel()
-		var requests atomic.Int64
-		ids, err := r.Resolve(httpx.Counted(lctx, &requests), d.request(b, without, 1))
-		d.requests.Add(max(requests.Load(), 1))
+		var ids []string
+		err := d.lookUp(lctx, b, func(ctx context.Context) (err error) {
+			ids, err = r.Resolve(ctx, d.request(b, without, 1))
+			return err
+		})
 		if err != nil || len(ids) != len(without) {
 			d.lookupFailed(spokenOf(err, b))
 			for _, i := range without {
@@ -101,6 +104,18 @@ func (d *delivery) resolve(ctx context.Context, b *batch, all []int, outcomes []
 		d.close(&outcomes[i], NoRecord, "no_record", "")
 	}
 	return parts(with)
+}
+
+// lookUp makes a connector's look-up, which the circuit lets through like any request.
+func (d *delivery) lookUp(ctx context.Context, b *batch, f func(context.Context) error) error {
+	if err := d.circuit.enter(ctx, d.halted, &b.pass); err != nil {
+		return err
+	}
+	var requests atomic.Int64
+	err := f(httpx.Counted(ctx, &requests))
+	d.requests.Add(max(requests.Load(), 1))
+	d.circuit.tell(&b.pass, answers(err))
+	return err
 }
 
 func (d *delivery) leaving(ctx context.Context, ids []string) (map[string]bool, error) {
@@ -152,28 +167,12 @@ const maxFailures = 3
 
 // try sends one part once and returns what is left to try.
 func (d *delivery) try(ctx context.Context, b *batch, p part, outcomes []Row) []part {
-	if err := d.Pacer.Wait(ctx, d.halted); err != nil {
-		d.giveUp(b, p, outcomes, "interrupted", "")
-		return nil
-	}
-	if err := d.Lease(); err != nil { // it may have ended while this part waited
-		d.halt(err)
-		d.giveUp(b, p, outcomes, "interrupted", "")
-		return nil
-	}
 	p.attempt++
-	if p.attempt > 1 {
-		d.retries.Add(1)
-	}
-	began := d.Now()
-	// An interrupted run drains what is in flight: a request ends by its own time-out only.
-	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.Timeout)
-	var requests atomic.Int64
-	got, err := d.Destination.Write(httpx.Paid(httpx.Counted(rctx, &requests)), d.request(b, p.rows, p.attempt))
-	cancel()
-	d.requests.Add(max(requests.Load(), 1)) // a destination without HTTP counts its writes
-	if err == nil && len(got) != len(p.rows) {
-		err = &destination.Error{Class: destination.Unknown, Code: "bad_outcomes", Message: "the connector did not answer for every row"}
+	got, began, err := d.ask(ctx, b, p)
+	if errors.Is(err, errNotAsked) {
+		p.attempt--
+		d.giveUp(b, p, outcomes, "interrupted", "")
+		return nil
 	}
 	if err == nil {
 		d.failures.Store(0)
@@ -181,6 +180,38 @@ func (d *delivery) try(ctx context.Context, b *batch, p part, outcomes []Row) []
 		return d.pause(ctx, b, d.rows(b, p, got, outcomes, began), outcomes)
 	}
 	return d.whole(ctx, b, p, asError(err), outcomes, began)
+}
+
+// errNotAsked: the run ended before a request was made.
+var errNotAsked = errors.New("the run ended first")
+
+// ask makes the request of a part when it may be made.
+func (d *delivery) ask(ctx context.Context, b *batch, p part) (got []destination.Outcome, began time.Time, err error) {
+	if d.circuit.enter(ctx, d.halted, &b.pass) != nil {
+		return nil, began, errNotAsked
+	}
+	if d.Pacer.Wait(ctx, d.halted) != nil {
+		return nil, began, errNotAsked
+	}
+	if err := d.Lease(); err != nil { // it may have ended while this part waited
+		d.halt(err)
+		return nil, began, errNotAsked
+	}
+	if p.attempt > 1 {
+		d.retries.Add(1)
+	}
+	began = d.Now()
+	// An interrupted run drains what is in flight: a request ends by its own time-out only.
+	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.Timeout)
+	defer cancel()
+	var requests atomic.Int64
+	got, err = d.Destination.Write(httpx.Paid(httpx.Counted(rctx, &requests)), d.request(b, p.rows, p.attempt))
+	d.requests.Add(max(requests.Load(), 1)) // a destination without HTTP counts its writes
+	if err == nil && len(got) != len(p.rows) {
+		err = &destination.Error{Class: destination.Unknown, Code: "bad_outcomes", Message: "the connector did not answer for every row"}
+	}
+	d.circuit.tell(&b.pass, answers(err))
+	return got, began, err
 }
 
 func asError(err error) *destination.Error {
@@ -308,10 +339,12 @@ func (d *delivery) whole(ctx context.Context, b *batch, p part, e *destination.E
 		}
 	}
 	skip := d.OnUncertain == "skip" && d.Run.Mode == destination.Insert && p.maybe
-	if p.attempt >= d.Attempts || skip {
+	// Once a batch had all its tries and no answer, one try of each of the next shows whether it was that batch or is the vendor.
+	if p.attempt >= d.Attempts || skip || d.failures.Load() > 0 && !answers(e) {
 		d.giveUp(b, p, outcomes, code(e), "")
-		if n := d.failures.Add(1); n >= maxFailures || !d.answered.Load() {
-			d.halt(vendorDown(d.Name, spoken(e, b)))
+		d.down.Store(ptr(vendorDown(d.Name, spoken(e, b))))
+		if n := d.failures.Add(1); n >= maxFailures || !d.answered.Load() && unreachable(e) {
+			d.halt(*d.down.Load())
 		}
 		return nil
 	}

@@ -40,9 +40,15 @@ func (r *one) deliver(ctx context.Context) error {
 		defer r.deps.Progress.Done()
 	}
 	running := ctx
-	sending, stop := r.yielding(ctx)
+	limited, free := r.limited(ctx)
+	defer free()
+	sending, stop := r.yielding(limited)
 	defer stop()
 	stats, err := deliver.Run(sending, r.delivery(sink, lease))
+	if errors.Is(context.Cause(sending), errDeadline) && errors.Is(err, context.DeadlineExceeded) {
+		r.log.Info("the deadline has passed: the rest is left for the next run", "sync", r.sync.Name, "deadline", r.sync.Config.Deadline.Duration)
+		err = nil
+	}
 	r.stats.Requests, r.stats.Retries = r.stats.Requests+stats.Requests, r.stats.Retries+stats.Retries
 	if errors.Is(context.Cause(sending), errYield) {
 		if r.yielded = true; errors.Is(err, context.Canceled) {
@@ -71,6 +77,18 @@ func (r *one) deliver(ctx context.Context) error {
 		return errors.Join(err, r.abandon(ctx))
 	}
 	return errors.Join(err, r.close(ctx, c, sink.set, err))
+}
+
+var errDeadline = errors.New("the run's deadline has passed")
+
+// limited is a context that ends when the run has sent for long enough: what is in flight is drained, and what was not started is
+// deferred. It is the process's clock that counts, from the start of the run.
+func (r *one) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	if r.sync.Config.Deadline.Duration <= 0 {
+		return ctx, func() {}
+	}
+	left := r.report.StartedAt.Add(r.sync.Config.Deadline.Duration).Sub(r.deps.now())
+	return context.WithTimeoutCause(ctx, left, errDeadline)
 }
 
 var errYield = errors.New("another run wants the sync")
@@ -215,7 +233,8 @@ func (r *one) delivery(s *sink, lease *lease) deliver.Config {
 		pages = s.refreshes
 	}
 	c.Schema, c.Pages, c.Journal, c.Attempts = r.layout.Schema(), pages, r.State, attempts
-	c.BatchSize = r.conn.spec.BatchSize(r.sync.Object, r.conn.config)
+	c.BatchSize, c.MaxBytes = r.conn.spec.BatchSize(r.sync.Object, r.conn.config), r.conn.spec.BodySize(r.sync.Object, r.conn.config)
+	c.Concurrency = r.conn.spec.Workers(r.conn.config)
 	c.Lease = func() error { return lease.outlives(t) }
 	c.Done, c.Provisional = s.done, s.provisional
 	if c.IfEmpty = r.layout.IfEmpty(); len(c.IfEmpty) > 0 {

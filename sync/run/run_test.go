@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dray-dev/dray/sync/run"
 )
@@ -294,5 +295,26 @@ func TestDedupeIDsOfRemoves(t *testing.T) {
 	}
 	if len(r.ids) != 4 {
 		t.Errorf("two adds and two removes have the dedupe ids %v", r.ids)
+	}
+}
+
+// A run that has sent for as long as it may ends partial: what was answered counts, the rest is deferred and sent by the next.
+func TestDeadline(t *testing.T) {
+	t.Parallel()
+	r := newReceiver(t)
+	p := hookProject(t, r, "mode: mirror\nkey: {id: id}\non_remove: delete\ndeadline: 1s")
+	p.exec("INSERT INTO raw.people SELECT i, 'e', 'n', i FROM range(60) t(i)")
+	r.answer = func(int, *hookBody) verdict {
+		time.Sleep(600 * time.Millisecond)
+		return verdict{status: 200}
+	}
+	rep := p.must(3) // 20 requests of 600 ms take longer than a second
+	if rep.Status != "partial" || rep.Error != nil || rep.Deferred.Add == 0 || rep.Delivered.Add+rep.Deferred.Add != 60 {
+		t.Fatalf("at the deadline: %s", canonical(rep))
+	}
+	r.answer = nil
+	p.write("dray.yaml", strings.ReplaceAll(p.read("dray.yaml"), "deadline: 1s", "deadline: 1h"))
+	if next := p.must(0); next.Delivered.Add != rep.Deferred.Add || next.Unchanged != rep.Delivered.Add {
+		t.Fatalf("next: %s", canonical(next))
 	}
 }

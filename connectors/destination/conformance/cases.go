@@ -76,6 +76,25 @@ func hasOption(options []destination.Option, name string) bool {
 	return false
 }
 
+// checkSizes: an object with a limit of bytes needs a destination that tells how large a request would be.
+func (s *suite) checkSizes(t *testing.T) {
+	in := s.standIn()
+	base := t.TempDir()
+	if h := in.Handler(); h != nil {
+		server := httptest.NewServer(h)
+		t.Cleanup(server.Close)
+		base = server.URL
+	}
+	dest, _ := s.open(t, in.Config(base), &lockedBuffer{})
+	spec := s.connector.Spec()
+	_, ok := dest.(destination.Sizer)
+	for _, o := range spec.Objects {
+		if (o.MaxBytes > 0 || hasOption(spec.Config, "max_bytes")) && !ok {
+			t.Errorf("%s: a request has at most so many bytes, but the destination does not tell its size", o.Name)
+		}
+	}
+}
+
 // checkAccount: the connection check tells an account, the same each time, and shows no secret.
 func (s *suite) checkAccount(t *testing.T) {
 	in := s.standIn()

@@ -25,6 +25,7 @@ func Run(t *testing.T, c destination.Connector, standIn func() standin.StandIn) 
 	t.Helper()
 	s := &suite{connector: c, standIn: standIn}
 	t.Run("spec", func(t *testing.T) { t.Parallel(); checkSpec(t, c.Spec()) })
+	t.Run("sizes", func(t *testing.T) { t.Parallel(); s.checkSizes(t) })
 	t.Run("check", func(t *testing.T) { t.Parallel(); s.checkAccount(t) })
 	for _, sample := range standIn().Samples() {
 		t.Run(sample.Object, func(t *testing.T) {

@@ -12,6 +12,10 @@ import (
 const (
 	defaultBatch = 100
 	maxBatch     = 10_000
+
+	defaultConcurrency = 4
+	maxConcurrency     = 32
+	minBytes           = 1024 // of a body: less would hold no row
 )
 
 // Connector makes webhook destinations.
@@ -39,6 +43,15 @@ func (Connector) Spec() destination.Spec {
 				Doc: "Rows a request, 1 to 10,000. A batch that is refused with a 4xx is halved until the bad row is alone.",
 			},
 			{
+				Name: "max_bytes", Type: "int",
+				Doc: "Bytes of a request's body, at most: batches are cut by it as well as by `batch_size`. A row that makes more by itself is " +
+					"not sent and rejected as `row_too_large`. Default: no limit. Bodies of 1 MB are what many gateways take.",
+			},
+			{
+				Name: "concurrency", Type: "int",
+				Doc: "Requests under way at once, 1 to 32. No two of them hold the same key. Default: 4.",
+			},
+			{
 				Name: "method", Type: "string", Default: "POST", Enum: []string{"POST", "PUT", "PATCH"},
 				Doc: "The HTTP method.",
 			},
@@ -62,7 +75,7 @@ func (Connector) Spec() destination.Spec {
 		Objects:     []destination.Object{object()},
 		AnyObject:   true,
 		OwnsObjects: true,
-		Concurrency: 4,
+		Concurrency: defaultConcurrency,
 		Limits: []string{
 			"Any 2xx answer means that all rows are delivered, unless its body is `{\"results\": [{\"status\": \"delivered\" | \"rejected\", " +
 				"\"code\", \"message\"}]}`, one entry a change, in order. A row without an entry, or with another status, stays uncertain and is " +

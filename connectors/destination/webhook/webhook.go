@@ -69,6 +69,12 @@ func (Connector) Open(_ context.Context, cfg destination.Config, env destination
 	if n := cfg.Int("batch_size"); n < 0 || n > maxBatch {
 		return nil, invalid("batch_size must be between 1 and 10000")
 	}
+	if n := cfg.Int("concurrency"); n < 0 || n > maxConcurrency {
+		return nil, invalid("concurrency must be between 1 and 32")
+	}
+	if n := cfg.Int("max_bytes"); n < 0 || n > 0 && n < minBytes {
+		return nil, invalid("max_bytes must be 1024 or more")
+	}
 	return w, nil
 }
 

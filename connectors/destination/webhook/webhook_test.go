@@ -80,6 +80,32 @@ func TestBody(t *testing.T) {
 	}
 }
 
+// What Sizes says is what Write sends, but for the comma that the first change does not need.
+func TestSizes(t *testing.T) {
+	t.Parallel()
+	var got int
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		got = len(b)
+	}))
+	t.Cleanup(s.Close)
+	d := open(t, destination.Config{"url": s.URL})
+	b := rows(5)
+	b.Changes[1].JSON, b.Changes[1].Key, b.Changes[1].Fields = []byte(`"key":{"id":1},"fields":{"score":"ære"}`), nil, nil
+	b.Changes[3].Fields[0] = math.NaN() // is not sent
+	base, each := d.(destination.Sizer).Sizes(b)
+	want := base - 1
+	for i, n := range each {
+		want += n
+		if (n == 0) != (i == 3) {
+			t.Errorf("row %d has %d bytes", i, n)
+		}
+	}
+	if _, err := d.Write(t.Context(), b); err != nil || got != want {
+		t.Errorf("%v: a body of %d bytes, told as %d", err, got, want)
+	}
+}
+
 // Which 2xx answers mean what.
 func TestAnswers(t *testing.T) {
 	t.Parallel()
@@ -265,6 +291,8 @@ func TestConfiguration(t *testing.T) {
 		{"header's value", destination.Config{"url": "https://x/", "headers": map[string]string{"a": "s3cret\r\nb: c"}}, `header "a" is not valid`},
 		{"method", destination.Config{"url": "https://x/", "method": "GET"}, "method must be"},
 		{"batch_size", destination.Config{"url": "https://x/", "batch_size": int64(-1)}, "batch_size must be"},
+		{"concurrency", destination.Config{"url": "https://x/", "concurrency": int64(33)}, "concurrency must be"},
+		{"max_bytes", destination.Config{"url": "https://x/", "max_bytes": int64(10)}, "max_bytes must be"},
 		{"secret", destination.Config{"url": "https://x/", "signing_secret": "s3cret!"}, "signing_secret is not"},
 	} {
 		_, err := webhook.Connector{}.Open(t.Context(), test.cfg, destination.Env{})

@@ -50,13 +50,7 @@ func (w *webhook) Write(ctx context.Context, b *destination.Batch) ([]destinatio
 
 // encode writes the body and marks the rows that cannot be sent; it returns how many can.
 func (w *webhook) encode(buffer *[]byte, encoder *encode.Encoder, b *destination.Batch, outcomes []destination.Outcome) (sent int) {
-	body := append((*buffer)[:0], `{"sync":`...)
-	body = encode.String(body, b.Run.Sync)
-	body = append(body, `,"run_id":`...)
-	body = encode.String(body, b.Run.ID)
-	body = append(body, `,"object":`...)
-	body = encode.String(body, b.Object)
-	body = append(body, `,"changes":[`...)
+	body := head((*buffer)[:0], b)
 	for i := range b.Changes {
 		start := len(body)
 		if sent > 0 {
@@ -70,8 +64,42 @@ func (w *webhook) encode(buffer *[]byte, encoder *encode.Encoder, b *destination
 		}
 		sent++
 	}
-	*buffer = append(body, "]}"...)
+	*buffer = append(body, end...)
 	return sent
+}
+
+// head is what comes before the first change of a body, end what follows the last.
+func head(dst []byte, b *destination.Batch) []byte {
+	dst = append(dst, `{"sync":`...)
+	dst = encode.String(dst, b.Run.Sync)
+	dst = append(dst, `,"run_id":`...)
+	dst = encode.String(dst, b.Run.ID)
+	dst = append(dst, `,"object":`...)
+	dst = encode.String(dst, b.Object)
+	return append(dst, `,"changes":[`...)
+}
+
+const end = "]}"
+
+// Sizes counts what Write would send: each change with a comma.
+func (w *webhook) Sizes(b *destination.Batch) (base int, each []int) {
+	each = make([]int, len(b.Changes))
+	encoder, err := w.encoderFor(b.Schema)
+	if err != nil {
+		return 0, each
+	}
+	buffer := w.buffer()
+	defer w.buffers.Put(buffer)
+	*buffer = head((*buffer)[:0], b)
+	base = len(*buffer) + len(end)
+	for i := range b.Changes {
+		row, err := encoder.Change((*buffer)[:0], &b.Changes[i])
+		if err == nil {
+			each[i] = len(row) + 1
+		}
+		*buffer = row
+	}
+	return base, each
 }
 
 func (w *webhook) encoderFor(s *destination.Schema) (*encode.Encoder, error) {
