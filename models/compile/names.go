@@ -64,3 +64,6 @@ func (n Names) Outcomes(sync string) warehouse.Table { return n.table("outcomes_
 
 // Ended is where the rows of a job that ended stand while their outcomes are committed; it is not there otherwise.
 func (n Names) Ended(sync string) warehouse.Table { return n.table("ended_" + sync) }
+
+// Uncertain is where a run that lost its lock leaves the rows it had in flight, for the next one; mostly it is not there.
+func (n Names) Uncertain(sync string) warehouse.Table { return n.table("uncertain_" + sync) }

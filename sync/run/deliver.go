@@ -13,8 +13,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/dray-dev/dray/connectors/destination"
-	"github.com/dray-dev/dray/connectors/warehouse"
-	"github.com/dray-dev/dray/internal/diag"
 	"github.com/dray-dev/dray/sync/commit"
 	"github.com/dray-dev/dray/sync/deliver"
 	"github.com/dray-dev/dray/sync/guard"
@@ -32,8 +30,6 @@ func (r *one) deliver(ctx context.Context) error {
 	if err := r.open(ctx); err != nil {
 		return err
 	}
-	lease := r.keepLease(ctx)
-	defer lease.stop()
 	sink := &sink{run: r, committer: c, last: r.deps.now(), provisional: r.provisional()}
 	if r.deps.Progress != nil {
 		r.deps.Progress.Start("delivering "+r.sync.Name, toSend, r.conn.pacer.Rate)
@@ -44,7 +40,7 @@ func (r *one) deliver(ctx context.Context) error {
 	defer free()
 	sending, stop := r.yielding(limited)
 	defer stop()
-	stats, err := deliver.Run(sending, r.delivery(sink, lease))
+	stats, err := deliver.Run(sending, r.delivery(ctx, sink))
 	if errors.Is(context.Cause(sending), errDeadline) && errors.Is(err, context.DeadlineExceeded) {
 		r.log.Info("the deadline has passed: the rest is left for the next run", "sync", r.sync.Name, "deadline", r.sync.Config.Deadline.Duration)
 		err = nil
@@ -60,7 +56,7 @@ func (r *one) deliver(ctx context.Context) error {
 	if sink.provisional {
 		err = sink.settle(ctx, err)
 	}
-	if sink.counted.of(deliver.Submitted) > 0 && !lease.lost() {
+	if sink.counted.of(deliver.Submitted) > 0 && !r.lease.lost() {
 		// The rows stand in pending_<sync> before anybody looks at their jobs (DESIGN §6.6).
 		cerr := sink.commit(ctx)
 		if cerr == nil {
@@ -68,15 +64,17 @@ func (r *one) deliver(ctx context.Context) error {
 		}
 		err = errors.Join(err, cerr)
 	}
-	lease.stop()
 	r.count(sink.counted) // what the vendor said, whatever becomes of it here
 	if sink.refreshes != nil {
 		r.refreshed = sink.refreshes.done
 	}
-	if lease.lost() {
-		return errors.Join(err, r.abandon(ctx))
+	if !r.lease.lost() {
+		err = errors.Join(err, r.close(ctx, c, sink.set, err))
 	}
-	return errors.Join(err, r.close(ctx, c, sink.set, err))
+	if r.lease.lost() {
+		err = errors.Join(err, r.abandon(ctx))
+	}
+	return err
 }
 
 var errDeadline = errors.New("the run's deadline has passed")
@@ -217,7 +215,7 @@ func (r *one) provisional() bool {
 	return ok
 }
 
-func (r *one) delivery(s *sink, lease *lease) deliver.Config {
+func (r *one) delivery(ctx context.Context, s *sink) deliver.Config {
 	attempts := r.sync.Config.Retry.Attempts
 	if attempts <= 0 {
 		attempts = 5
@@ -235,7 +233,7 @@ func (r *one) delivery(s *sink, lease *lease) deliver.Config {
 	c.Schema, c.Pages, c.Journal, c.Attempts = r.layout.Schema(), pages, r.State, attempts
 	c.BatchSize, c.MaxBytes = r.conn.spec.BatchSize(r.sync.Object, r.conn.config), r.conn.spec.BodySize(r.sync.Object, r.conn.config)
 	c.Concurrency = r.conn.spec.Workers(r.conn.config)
-	c.Lease = func() error { return lease.outlives(t) }
+	c.Lease = func() error { return r.lease.outlives(ctx, t) }
 	c.Done, c.Provisional = s.done, s.provisional
 	if c.IfEmpty = r.layout.IfEmpty(); len(c.IfEmpty) > 0 {
 		c.Theirs = func(field int) string { return plan.Theirs(r.layout.Fields[field]) }
@@ -488,11 +486,16 @@ func (r *one) close(ctx context.Context, c *commit.Committer, set commit.Set, ca
 		r.closed = false
 		return err
 	}
-	r.meta, r.locked = m, false
-	if err := r.State.Learn(ctx, r.Project.Schema, r.sync.Name, m.Generation, m.Revision); err != nil {
+	r.meta = m
+	return errors.Join(r.learn(ctx, now), r.unlocked(ctx))
+}
+
+// learn lets the control state follow a plan that was closed.
+func (r *one) learn(ctx context.Context, now time.Time) error {
+	if err := r.State.Learn(ctx, r.Project.Schema, r.sync.Name, r.meta.Generation, r.meta.Revision); err != nil {
 		return err
 	}
-	if keep > 0 {
+	if keep := r.Project.Retention.Duration; keep > 0 {
 		if err := r.State.Prune(ctx, now.Add(-keep)); err != nil {
 			return err
 		}
@@ -545,72 +548,3 @@ func (r *one) removed() int64 {
 	gone := max(0, r.report.Delivered.Remove+r.report.Accepted.Remove+r.report.Uncertain.Remove-withdrawn)
 	return min(fresh(destination.OpRemove), gone) + min(fresh(plan.Forget), r.report.Forgotten)
 }
-
-// abandon ends a run whose lock went to another: what it had in flight is marked uncertain, which needs no lock (DESIGN §6.1).
-func (r *one) abandon(ctx context.Context) error {
-	d := r.Warehouse.Dialect()
-	snapshot := d.Table(r.ledger.Names.Snapshot(r.sync.Name))
-	p := d.Table(r.ledger.Names.Plan(r.sync.Name))
-	until := d.Time(r.deps.now().Add(settle(r.sync.Destination, r.conn)))
-	_, err := r.Warehouse.Exec(ctx, fmt.Sprintf("UPDATE %s SET hash = %d, uncertain_until = CAST(%s AS %s) WHERE key_hash IN (SELECT key_hash FROM %s)",
-		snapshot, plan.HashUncertain, until, d.Type(warehouse.Timestamp), p))
-	lost := diag.Errorf(diag.Locked, "sync.lease_lost", "%s: the lock went to another run while this one was delivering; what was in flight counts as uncertain", r.sync.Name)
-	return errors.Join(lost, err)
-}
-
-// lease renews the lock while a delivery runs.
-type lease struct {
-	mu     sync.Mutex
-	until  time.Time
-	gone   bool
-	cancel context.CancelFunc
-	wait   sync.WaitGroup
-	now    func() time.Time
-}
-
-func (r *one) keepLease(ctx context.Context) *lease {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	l := &lease{until: r.deps.now().Add(ledger.Lease), cancel: cancel, now: r.deps.now}
-	l.wait.Add(1)
-	go func() {
-		defer l.wait.Done()
-		ticker := time.NewTicker(ledger.Lease / 4)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-			}
-			began := l.now()
-			held, err := r.ledger.Renew(ctx, r.sync.Name, r.holder)
-			l.mu.Lock()
-			if err == nil && held {
-				l.until = began.Add(ledger.Lease)
-			}
-			if err == nil && !held {
-				l.gone = true
-			}
-			l.mu.Unlock()
-		}
-	}()
-	return l
-}
-
-// outlives says whether a request of this time-out may be started: a batch is sent only while the lease outlives it.
-func (l *lease) outlives(timeout time.Duration) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.gone || l.now().Add(timeout).After(l.until) {
-		return diag.Errorf(diag.Locked, "sync.lease_lost", "the lock could not be renewed in time").WithHint("run again")
-	}
-	return nil
-}
-
-func (l *lease) lost() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.gone
-}
-
-func (l *lease) stop() { l.cancel(); l.wait.Wait() }

@@ -350,6 +350,10 @@ func (p *project) freezeState() {
 		return
 	}
 	defer db.Close()
+	_ = os.RemoveAll(p.journalPath() + ".frozen")
+	if err := os.CopyFS(p.journalPath()+".frozen", os.DirFS(p.journalPath())); err != nil && !errors.Is(err, os.ErrNotExist) {
+		p.t.Error(err)
+	}
 	_ = os.Remove(p.statePath() + ".frozen")
 	if _, err := db.ExecContext(context.Background(), "VACUUM INTO ?", p.statePath()+".frozen"); err != nil {
 		p.t.Error(err)
@@ -365,7 +369,15 @@ func (p *project) thawState() {
 	if err := os.Rename(p.statePath()+".frozen", p.statePath()); err != nil {
 		p.t.Error(err)
 	}
+	if err := os.RemoveAll(p.journalPath()); err != nil {
+		p.t.Error(err)
+	}
+	if err := os.Rename(p.journalPath()+".frozen", p.journalPath()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		p.t.Error(err)
+	}
 }
+
+func (p *project) journalPath() string { return filepath.Join(p.dir, ".dray", "state.journal") }
 
 func (p *project) statePath() string { return filepath.Join(p.dir, ".dray", "state.db") }
 

@@ -156,7 +156,7 @@ func (s *Session) Move(ctx context.Context, name string) (Change, error) {
 		if there && (m.AccountID != b.AccountID || m.BaseURL != b.BaseURL) { // an id there names another record
 			statements = append(statements, "UPDATE "+s.table(s.ledger.Names.Snapshot(name))+" SET remote_id = NULL")
 		}
-		if err := s.Warehouse.Atomic(ctx, statements...); err != nil {
+		if err := r.Warehouse.Atomic(ctx, statements...); err != nil {
 			return fmt.Errorf("moving %s: %w", name, err)
 		}
 		if out.Rows, err = s.snapshotRows(ctx, name); err != nil {
@@ -198,13 +198,16 @@ func (s *Session) forget(ctx context.Context, name string, meta func(now time.Ti
 		return r.done(ctx, err)
 	}
 	n := s.ledger.Names
-	for _, t := range []warehouse.Table{n.Snapshot(name), n.Plan(name), n.Pending(name), n.Retry(name), n.Outcomes(name), n.Ended(name), n.Lock(name)} {
+	for _, t := range []warehouse.Table{n.Snapshot(name), n.Plan(name), n.Pending(name), n.Retry(name), n.Outcomes(name), n.Ended(name), n.Uncertain(name), n.Lock(name)} {
 		statements = append(statements, "DROP TABLE IF EXISTS "+s.table(t))
 	}
-	if err := s.Warehouse.Atomic(ctx, statements...); err != nil {
+	if err := r.Warehouse.Atomic(ctx, statements...); err != nil {
 		return r.done(ctx, fmt.Errorf("forgetting %s: %w", name, err))
 	}
-	r.release() // the lock in the warehouse went with the tables
+	defer r.release()
+	if err := r.unlocked(ctx); err != nil { // the lock in the warehouse went with the tables
+		return err
+	}
 	return s.State.Unlearn(ctx, s.Project.Schema, name)
 }
 

@@ -28,32 +28,36 @@ import (
 // one is one sync's run under way.
 type one struct {
 	*Session
-	sync     *compile.Sync
-	o        RunOptions
-	holder   ledger.Holder
-	report   report.Run
-	conn     *connection
-	meta     ledger.Meta
-	layout   *plan.Layout
-	changes  *plan.Changes
-	remember []string // insert mode: statements that close the plan beside the others
-	verdict  guard.Verdict
-	backfill *plan.Backfill
-	asked    *Backfill // the flags of backfill
-	options  destination.Config
-	bound    ledger.Meta // what the snapshot ought to be about
-	locked   bool
-	free     func()          // gives up the sync in this process; nil = it is not taken
-	wanted   <-chan struct{} // closed when another run waits for the sync
-	again    bool            // a backfill that goes on after it gave way
-	yielded  bool            // a backfill that gave way
-	retiring bool            // the model is taken for empty: key and mode of the snapshot stand
-	closed   bool            // the plan was committed and closed
-	outcomes counted
-	stats    deliver.Stats
-	retries  bool        // rows were rejected before and wait
-	used     []string    // approvals that this run lives by
-	before   *report.Run // of the removal that came before, where the sync began anew
+	// Warehouse and ledger are the session's, fenced while the run has its lock.
+	Warehouse warehouse.Warehouse
+	ledger    *ledger.Ledger
+	lease     *lease // while locked
+	sync      *compile.Sync
+	o         RunOptions
+	holder    ledger.Holder
+	report    report.Run
+	conn      *connection
+	meta      ledger.Meta
+	layout    *plan.Layout
+	changes   *plan.Changes
+	remember  []string // insert mode: statements that close the plan beside the others
+	verdict   guard.Verdict
+	backfill  *plan.Backfill
+	asked     *Backfill // the flags of backfill
+	options   destination.Config
+	bound     ledger.Meta // what the snapshot ought to be about
+	locked    bool
+	free      func()          // gives up the sync in this process; nil = it is not taken
+	wanted    <-chan struct{} // closed when another run waits for the sync
+	again     bool            // a backfill that goes on after it gave way
+	yielded   bool            // a backfill that gave way
+	retiring  bool            // the model is taken for empty: key and mode of the snapshot stand
+	closed    bool            // the plan was committed and closed
+	outcomes  counted
+	stats     deliver.Stats
+	retries   bool        // rows were rejected before and wait
+	used      []string    // approvals that this run lives by
+	before    *report.Run // of the removal that came before, where the sync began anew
 
 	controls  []string // statements that record the control group
 	refreshed int64    // rows delivered again for their age alone
@@ -71,7 +75,7 @@ func (s *Session) sync(ctx context.Context, c *compile.Sync, o RunOptions, b *pl
 func (s *Session) begin(c *compile.Sync, o RunOptions) *one {
 	id := uuid.Must(uuid.NewV7()).String()
 	host, _ := os.Hostname()
-	r := &one{Session: s, sync: c, o: o, holder: ledger.Holder{RunID: id, State: s.State.ID(), Host: host}}
+	r := &one{Session: s, Warehouse: s.Warehouse, ledger: s.ledger, sync: c, o: o, holder: ledger.Holder{RunID: id, State: s.State.ID(), Host: host}}
 	r.report = report.Run{RunID: id, Sync: c.Name, StartedAt: s.deps.now().UTC().Truncate(time.Microsecond), Skipped: report.Skipped{Reasons: map[string]int64{}}}
 	return r
 }
@@ -103,51 +107,6 @@ func (r *one) path(ctx context.Context) error {
 		return err
 	}
 	return r.deliver(ctx) // I1, I2
-}
-
-// lock takes the sync's lock (I5): in this process, then in the warehouse.
-func (r *one) lock(ctx context.Context) error {
-	free, wanted, err := r.deps.Running.take(ctx, claim{
-		schema: r.Project.Schema, sync: r.sync.Name, run: r.holder.RunID, now: r.deps.now(), yields: r.backfill != nil, again: r.again,
-	})
-	if err != nil {
-		return err
-	}
-	r.free, r.wanted = free, wanted
-	if err := r.lockWarehouse(ctx); err != nil {
-		r.release()
-		return err
-	}
-	return nil
-}
-
-// release gives up the sync in this process.
-func (r *one) release() {
-	if r.free != nil {
-		r.free()
-	}
-}
-
-// unlock gives up the sync everywhere.
-func (r *one) unlock(ctx context.Context) error {
-	defer r.release()
-	r.locked = false
-	return r.ledger.Unlock(ctx, r.sync.Name, r.holder)
-}
-
-func (r *one) lockWarehouse(ctx context.Context) error {
-	if err := r.ledger.Ensure(ctx); err != nil {
-		return err
-	}
-	if err := r.ledger.EnsureSync(ctx, r.sync.Name); err != nil {
-		return err
-	}
-	// On DuckDB whoever has the file open for writing is alone (DESIGN §6.1).
-	if err := r.ledger.Lock(ctx, r.sync.Name, r.holder, r.Warehouse.Dialect().Name() == "duckdb"); err != nil {
-		return err
-	}
-	r.locked = true
-	return nil
 }
 
 // plan computes the changes in the warehouse.
@@ -432,7 +391,11 @@ func (r *one) leave(ctx context.Context) error {
 		}
 		statements = append(statements, end)
 	}
-	return r.Warehouse.Atomic(ctx, append(statements, r.ledger.UnlockSQL(r.sync.Name, r.holder))...)
+	err := r.Warehouse.Atomic(ctx, append(statements, r.ledger.UnlockSQL(r.sync.Name, r.holder))...)
+	if err != nil && r.lease.lost() { // there is nothing to give back
+		err = nil
+	}
+	return errors.Join(err, r.unlocked(ctx))
 }
 
 // statusOf maps how a run ended to its status and exit code (DESIGN §9).

@@ -8,17 +8,32 @@ import (
 
 	"github.com/dray-dev/dray/sync/commit"
 	"github.com/dray-dev/dray/sync/deliver"
+	"github.com/dray-dev/dray/sync/ledger"
 	"github.com/dray-dev/dray/sync/plan"
 	"github.com/dray-dev/dray/sync/state"
 )
 
-// recover closes a plan that a killed run left open (I3, DESIGN §6.2): what was acknowledged is committed, what was meant to be
+// recover closes a plan that a killed run left open (I3, DESIGN §6.2), and takes over what one that lost its lock left behind: what was acknowledged is committed, what was meant to be
 // sent and not answered is uncertain. Where the journal is lost, everything that was not committed is uncertain.
 func (r *one) recover(ctx context.Context) error {
 	m, err := r.ledger.Read(ctx, r.sync.Name)
-	if err != nil || m.OpenRun == "" {
+	if err != nil {
 		return err
 	}
+	if m.OpenRun != "" {
+		if err := r.closeOpen(ctx, m); err != nil {
+			return err
+		}
+	}
+	late, err := r.Warehouse.Exists(ctx, r.ledger.Names.Uncertain(r.sync.Name))
+	if err != nil || !late {
+		return err
+	}
+	return r.committerOf(m, r.holder.RunID, r.sync.Mode, nil, 0).TakeLate(ctx)
+}
+
+// closeOpen closes the plan of the run that meta names.
+func (r *one) closeOpen(ctx context.Context, m ledger.Meta) error {
 	mode, held := parseOpenMode(m.OpenMode)
 	highest, err := r.highest(ctx)
 	if err != nil {

@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -36,9 +35,6 @@ type State struct {
 	path    string // of the SQLite file
 	lock    *flock.Flock
 	mine    bool
-
-	mu      sync.Mutex
-	claimed map[string]string // schema and sync → run: those under way in this process
 }
 
 // Options are what Open must know of the project.
@@ -53,7 +49,7 @@ func Open(ctx context.Context, where string, o Options) (*State, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &State{project: o.Project, claimed: map[string]string{}}
+	s := &State{project: o.Project}
 	var err error
 	if strings.Contains(where, "://") {
 		err = s.openPostgres(ctx, where)
@@ -234,25 +230,6 @@ func (s *State) Close() error {
 		_ = s.lock.Unlock()
 	}
 	return err
-}
-
-// Claim says that a run of a sync begins in this process; release ends that. Where one is under way already, by is its run id:
-// a lock can tell other processes apart, not two runs of one.
-func (s *State) Claim(schema, sync, run string) (release func(), by string) {
-	key := schema + "\x00" + sync
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if by := s.claimed[key]; by != "" {
-		return nil, by
-	}
-	s.claimed[key] = run
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.claimed[key] == run {
-			delete(s.claimed, key)
-		}
-	}, ""
 }
 
 // Known is what the control state knows of a sync's snapshot.

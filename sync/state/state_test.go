@@ -454,26 +454,6 @@ func TestTruncatedFile(t *testing.T) {
 	}
 }
 
-func TestClaim(t *testing.T) {
-	t.Parallel()
-	s := open(t, filepath.Join(t.TempDir(), "state.db"))
-	defer s.Close()
-	release, by := s.Claim("dray", "vips", "a")
-	if release == nil || by != "" {
-		t.Fatalf("the first is refused for %q", by)
-	}
-	if release, by := s.Claim("dray", "vips", "b"); release != nil || by != "a" {
-		t.Errorf("the second runs beside %q", by)
-	}
-	if release, _ := s.Claim("dray", "others", "c"); release == nil {
-		t.Error("another sync is refused")
-	}
-	release()
-	if release, _ := s.Claim("dray", "vips", "d"); release == nil {
-		t.Error("after the first has ended the next is refused")
-	}
-}
-
 func BenchmarkWrite(b *testing.B) {
 	for _, engine := range []string{"sqlite", "postgres"} {
 		b.Run(engine, func(b *testing.B) {
