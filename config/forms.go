@@ -37,6 +37,8 @@ func forms() map[reflect.Type]form {
 		reflect.TypeFor[[]Key]():         formOf("map, or list of maps", keySchema, decodeKeys),
 		reflect.TypeFor[[]*Field]():      formOf("map of name: field", fieldsSchema, decodeFields),
 		reflect.TypeFor[OnDuplicate]():   formOf("word or map", onDuplicateSchema, decodeOnDuplicate),
+		reflect.TypeFor[[]After]():       formOf("name, or list of names and maps", afterSchema, decodeAfter),
+		reflect.TypeFor[AlertOn]():       formOf("list of words, or map", alertOnSchema, decodeAlertOn),
 		reflect.TypeFor[OnRemove]():      formOf("word or map", onRemoveSchema, decodeOnRemove),
 		reflect.TypeFor[Holdout]():       formOf("percent or map", holdoutSchema, decodeHoldout),
 		reflect.TypeFor[Condition]():     formOf("condition", conditionSchema, decodeCondition),
@@ -313,4 +315,102 @@ func decodeHoldout(d *decoder, t *tree, key string) (Holdout, bool) {
 	}
 	ok := d.structure(t, reflect.ValueOf(&out).Elem(), key)
 	return out, ok
+}
+
+func decodeAfter(d *decoder, t *tree, key string) ([]After, bool) {
+	items := []*tree{t}
+	if t.shape == sequence {
+		items = t.items
+	}
+	var out []After
+	for _, item := range items {
+		a := After{Node: nodeAt(item), When: "succeeded"}
+		switch item.shape {
+		case mapping:
+			d.structure(item, reflect.ValueOf(&a).Elem(), key)
+		case scalar:
+			a.Sync, _ = d.string(item, key)
+		default:
+			d.wants(item, key, "a sync's name, or a list").WithHint("after: [contacts] or after: [{sync: contacts, when: clean}]")
+			continue
+		}
+		if a.Sync != "" {
+			out = append(out, a)
+		}
+	}
+	return out, len(out) > 0
+}
+
+// alertWords are the words of on:.
+func alertWords() []string {
+	return []string{"failed", "partial", "held", "stale", "rejected", "recovered"}
+}
+
+func decodeAlertOn(d *decoder, t *tree, key string) (AlertOn, bool) {
+	out := AlertOn{Node: nodeAt(t)}
+	items := []*tree{t}
+	if t.shape == sequence {
+		items = t.items
+	}
+	said := 0
+	for _, item := range items {
+		switch item.shape {
+		case mapping:
+			for _, p := range item.pairs {
+				out.put(p.key, p)
+				said++
+				if d.oneOf(&tree{pos: p.at, tag: "!!str", text: p.key}, key, p.key, alertWords()) {
+					d.alertOn(&out, p.key, p.value)
+				}
+			}
+		case scalar:
+			word, ok := d.string(item, key)
+			said++
+			if ok && d.oneOf(item, key, word, alertWords()) {
+				d.alertOn(&out, word, nil)
+			}
+		default:
+			d.wants(item, key, "a list of words, or a map").WithHint("on: [failed, held, recovered] or on: {rejected: 1%%}")
+			return out, false
+		}
+	}
+	if said == 0 {
+		d.problem(t.pos, "config.empty", "%q names nothing", key).WithHint("on: [failed, held, recovered]")
+	}
+	return out, said > 0
+}
+
+// alertOn takes one word, with its limit where it has one.
+func (d *decoder) alertOn(out *AlertOn, word string, limit *tree) {
+	share := func() *Percent {
+		var p Percent
+		if limit != nil {
+			p, _ = decodePercent(d, limit, word)
+		}
+		return &p
+	}
+	switch word {
+	case "partial":
+		out.Partial = share()
+	case "rejected":
+		out.Rejected = share()
+	case "stale":
+		out.Stale = &Duration{}
+		if limit != nil {
+			*out.Stale, _ = decodeDuration(d, limit, word)
+		}
+	default:
+		on := true
+		if limit != nil {
+			d.value(limit, reflect.ValueOf(&on).Elem(), word)
+		}
+		switch word {
+		case "failed":
+			out.Failed = on
+		case "held":
+			out.Held = on
+		case "recovered":
+			out.Recovered = on
+		}
+	}
 }

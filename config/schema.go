@@ -242,6 +242,19 @@ func holdoutSchema(s *schemas) schema {
 	return anyOf(percentSchema(s), closed(schema{"share": percentSchema(s), "seed": text(), "by": text()}, "share"), closed(schema{"column": text()}, "column"))
 }
 
+func afterSchema(s *schemas) schema {
+	one := anyOf(text(), s.define(reflect.TypeFor[After](), false))
+	return anyOf(text(), s.define(reflect.TypeFor[After](), false), schema{"type": "array", "items": one, "minItems": 1})
+}
+
+func alertOnSchema(s *schemas) schema {
+	on := anyOf(schema{"type": "boolean"}, reference())
+	limits := closed(schema{"failed": on, "held": on, "recovered": on, "partial": percentSchema(s), "rejected": percentSchema(s), "stale": durationSchema(s)})
+	limits["minProperties"] = 1
+	one := anyOf(wordsSchema(alertWords()), limits)
+	return anyOf(one, schema{"type": "array", "items": one, "minItems": 1})
+}
+
 func onRemoveSchema(*schemas) schema {
 	matched := closed(schema{"matched": anyOf(schema{"type": "boolean"}, reference())})
 	return anyOf(wordsSchema(removals()),

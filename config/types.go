@@ -35,7 +35,7 @@ type Project struct {
 	Segments     []*Segment     `yaml:"segments" doc:"Named sets of profiles."`
 	Destinations []*Destination `yaml:"destinations" doc:"Configured connections to tools."`
 	Syncs        []*Sync        `yaml:"syncs" doc:"What is delivered where."`
-	Alerts       any            `yaml:"alerts" dray:"unsupported" doc:"Who hears of failures."`
+	Alerts       []*Alert       `yaml:"alerts" doc:"Who hears of syncs that are not well."`
 	DBT          any            `yaml:"dbt" dray:"unsupported" doc:"A dbt project whose models ref() finds."`
 	Macros       []SQLFile      `yaml:"-"` // macros/*.sql
 }
@@ -329,7 +329,7 @@ type Sync struct {
 	Consent        string         `yaml:"consent" doc:"model: the boolean column that allows sending the row."`
 	Schedule       string         `yaml:"schedule" doc:"Five cron fields, or @hourly, @daily, @every 2h."`
 	Timezone       string         `yaml:"timezone" doc:"Of schedule. Default: UTC."`
-	After          any            `yaml:"after" dray:"unsupported" doc:"Starts when these syncs are done."`
+	After          []After        `yaml:"after" doc:"dray serve: the syncs that come first, as a name, or {sync: name, when: succeeded|clean|finished}. Without schedule the sync starts when all of them have ended so since its own last run; with one it waits for those under way, and is left out after one that did not end so."`
 	Retry          RetryPolicy    `yaml:"retry" doc:"How refused rows are tried again."`
 	Checkpoint     Duration       `yaml:"checkpoint" dray:"default=5m" doc:"How often a long run commits."`
 	Deadline       Duration       `yaml:"deadline" doc:"How long after its start a run still sends; the rest waits for the next one. Default: no limit."`
@@ -388,6 +388,32 @@ type OnRemove struct {
 	Set     map[string]any // of set
 	Action  string         // of action
 	Matched bool           // of delete: also records that Dray did not create
+}
+
+// After is a sync that comes first.
+type After struct {
+	Node
+	Sync string `yaml:"sync" dray:"required" doc:"Its name."`
+	When string `yaml:"when" dray:"enum=succeeded|clean|finished,default=succeeded" doc:"succeeded: also with rejected rows. clean: without any. finished: however it ended."`
+}
+
+// Alert says who hears of which states of which syncs.
+type Alert struct {
+	Node
+	On    AlertOn `yaml:"on" dray:"required" doc:"What to tell: failed, partial, held, stale, recovered; or with a limit, as {rejected: 1%, stale: 6h}."`
+	To    string  `yaml:"to" dray:"required" doc:"A destination of type slack, webhook or smtp."`
+	Syncs Strings `yaml:"syncs" doc:"Names or selectors such as tag:crm. Default: all."`
+}
+
+// AlertOn are the states that are told. A state with a limit is nil where it is not told.
+type AlertOn struct {
+	Node
+	Failed    bool
+	Held      bool
+	Recovered bool
+	Partial   *Percent  // of the planned rows, that were rejected, uncertain or deferred; 0 = any
+	Rejected  *Percent  // of the planned rows; 0 = any
+	Stale     *Duration // since the last success; 0 = what suits the schedule
 }
 
 // Event names an insert's event id and time.

@@ -38,6 +38,7 @@ A scheduled run need not wait for a backfill to end: it gives way between two ba
 				return err
 			}
 			return a.with(cmd.Context(), func(s *run.Session) error {
+				b.Keys = a.path(b.Keys)
 				return a.backfill(cmd.Context(), s, args[0], b, o)
 			})
 		},

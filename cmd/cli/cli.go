@@ -21,17 +21,24 @@ import (
 
 	"github.com/dray-dev/dray/config"
 	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/sync/run"
 )
 
 // Main runs one command and returns the process's exit code. args and env are those of os.Args[1:] and os.Environ(); a
 // cancelled ctx interrupts the command in order.
-func Main(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
+func Main(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	return newApp(args, env, stdin, stdout, stderr).run(ctx)
+}
+
+func newApp(args, env []string, stdin io.Reader, stdout, stderr io.Writer) *app {
 	a := &app{
-		env:    environment(env),
-		in:     stdin,
-		stdout: stdout,
-		stderr: stderr,
-		now:    time.Now,
+		args:    args,
+		environ: env,
+		env:     environment(env),
+		in:      stdin,
+		stdout:  stdout,
+		stderr:  stderr,
+		now:     time.Now,
 	}
 	// Flags that do not parse must still be answered in the form that was asked for.
 	a.flags.output = requestedOutput(args)
@@ -39,6 +46,10 @@ func Main(ctx context.Context, args, env []string, stdin io.Reader, stdout, stde
 	a.err = newScreen(stderr, a.env)
 	a.log = slog.New(slog.DiscardHandler)
 	a.progress = newProgress(stderr, false)
+	return a
+}
+
+func (a *app) run(ctx context.Context) (code int) {
 	defer func() {
 		if p := recover(); p != nil {
 			code = a.fail(ctx, internalError(p))
@@ -49,11 +60,16 @@ func Main(ctx context.Context, args, env []string, stdin io.Reader, stdout, stde
 		defer told()
 	}
 	root := a.root()
-	root.SetArgs(args)
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	if err := root.ExecuteContext(ctx); err != nil {
+	root.SetArgs(a.args)
+	root.SetIn(a.in)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	err := root.ExecuteContext(ctx)
+	var elsewhere *exited
+	if errors.As(err, &elsewhere) {
+		return elsewhere.code
+	}
+	if err != nil {
 		return a.fail(ctx, err)
 	}
 	return a.code
@@ -61,6 +77,7 @@ func Main(ctx context.Context, args, env []string, stdin io.Reader, stdout, stde
 
 // app is one invocation: its streams, flags and, for commands that end without an error but not with 0, its exit code.
 type app struct {
+	args, environ  []string // as Main got them
 	env            func(string) (string, bool)
 	in             io.Reader
 	stdout, stderr io.Writer
@@ -70,6 +87,12 @@ type app struct {
 	log            *slog.Logger
 	progress       *progress
 	code           int
+
+	// Of a command that serve does for another process: what it shares, where that process is, and who must hear that the
+	// control state was changed.
+	host    *run.Host
+	dir     string
+	changed func()
 }
 
 // root builds the command tree. It opens nothing.

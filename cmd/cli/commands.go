@@ -19,6 +19,9 @@ func (a *app) addCommands(root *cobra.Command) {
 		a.moveCommand(),
 		a.retireCommand(),
 		a.retryCommand(),
+		a.pauseCommand(),
+		a.resumeCommand(),
+		a.serveCommand(),
 
 		a.statusCommand(),
 		a.runsCommand(),

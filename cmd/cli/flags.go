@@ -166,9 +166,17 @@ func scalar(value any) (string, error) {
 	}
 }
 
+// path is a path that was written where the command was called.
+func (a *app) path(written string) string {
+	if a.dir == "" || written == "" || filepath.IsAbs(written) {
+		return written
+	}
+	return filepath.Join(a.dir, written)
+}
+
 // projectDir is --project as an absolute path; it must be a directory.
 func (a *app) projectDir() (string, error) {
-	dir, err := filepath.Abs(a.flags.project)
+	dir, err := filepath.Abs(a.path(a.flags.project))
 	if err != nil {
 		return "", diag.Errorf(diag.Invalid, "cli.project", "--project %s: %s", a.flags.project, err)
 	}

@@ -2,12 +2,14 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/dray-dev/dray/connectors/destination"
 	"github.com/dray-dev/dray/connectors/registry"
 	"github.com/dray-dev/dray/models/graph"
 	"github.com/dray-dev/dray/sync/run"
+	"github.com/dray-dev/dray/sync/state"
 )
 
 // deps is what this process lends the path.
@@ -20,6 +22,7 @@ func (a *app) deps() run.Deps {
 		Now:           time.Now,
 		Progress:      a.progress,
 		Built:         a.progress.built,
+		Host:          a.host,
 	}
 }
 
@@ -64,14 +67,21 @@ func (a *app) prepare() (*run.Prepared, error) {
 	return run.Prepare(a.deps(), o)
 }
 
-// with opens the project and its warehouse, does the work and closes both. A failure to close is the command's failure only
-// where the work itself went well.
+// with opens the project and its warehouse, does the work and closes both; where a live serve has them, it does the command. A
+// failure to close is the command's failure only where the work itself went well.
 func (a *app) with(ctx context.Context, work func(*run.Session) error) (err error) {
 	o, err := a.options()
 	if err != nil {
 		return err
 	}
-	s, err := run.Open(ctx, a.deps(), o)
+	p, err := run.Prepare(a.deps(), o)
+	if err != nil {
+		return err
+	}
+	if done, err := a.forward(ctx, p); done {
+		return err
+	}
+	s, err := run.OpenPrepared(ctx, p, a.deps(), o)
 	if err != nil {
 		return err
 	}
@@ -82,6 +92,26 @@ func (a *app) with(ctx context.Context, work func(*run.Session) error) (err erro
 		}
 	}()
 	return work(s)
+}
+
+// withState opens the control state alone; where a live serve has it, that does the command.
+func (a *app) withState(ctx context.Context, work func(*run.Prepared, *state.State) error) error {
+	p, err := a.prepare()
+	if err != nil {
+		return err
+	}
+	if done, err := a.forward(ctx, p); done {
+		return err
+	}
+	if a.host != nil {
+		defer a.changed()
+		return work(p, a.host.State())
+	}
+	s, err := state.Open(ctx, p.StatePath(), state.Options{Project: p.Project.Name, Log: a.log})
+	if err != nil {
+		return err
+	}
+	return errors.Join(work(p, s), s.Close())
 }
 
 // about describes a sync for its header: "segment lapsed_vips → crm contacts, mirror".

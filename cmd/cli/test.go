@@ -72,6 +72,10 @@ func (a *app) test(cmd *cobra.Command, args []string, update bool) error {
 			result, err = s.Test(cmd.Context(), ids(models))
 			return err
 		})
+		var elsewhere *exited
+		if errors.As(failed, &elsewhere) {
+			return failed
+		}
 	}
 	if failed == nil || len(result.Nodes) > 0 && !a.flags.failFast && cmd.Context().Err() == nil {
 		payloads, err := a.testPayloads(cmd.Context(), p, nodes, cases, update)

@@ -67,6 +67,10 @@ func nextTime(st run.SyncStatus) string {
 		return "orphaned"
 	case !st.Enabled:
 		return "disabled"
+	case st.PausedAt != nil:
+		return "paused"
+	case st.NextRun == nil && len(st.After) > 0:
+		return "after " + strings.Join(st.After, ", ")
 	case st.NextRun == nil:
 		return ""
 	default:
@@ -79,6 +83,12 @@ func attention(st run.SyncStatus) []string {
 	var notes []string
 	if st.Orphaned {
 		notes = append(notes, fmt.Sprintf("%s is not in the project any more; its tables are kept: dray retire %[1]s ends it", st.Sync))
+	}
+	if st.PausedAt != nil {
+		notes = append(notes, fmt.Sprintf("%s is paused since %s: dray resume %[1]s", st.Sync, moment(*st.PausedAt)))
+	}
+	if st.Note != "" {
+		notes = append(notes, fmt.Sprintf("%s was not started when it was last due: %s", st.Sync, st.Note))
 	}
 	if st.OpenRun != "" {
 		notes = append(notes, fmt.Sprintf("%s has a run that has not ended (%s): it is under way, or was killed and the next run finishes it", st.Sync, st.OpenRun))

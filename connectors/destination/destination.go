@@ -49,6 +49,8 @@ type Spec struct {
 	AnyObject bool
 	// OwnsObjects: what lies there is Dray's own, so that every row sent has origin created (DESIGN §5, Origin).
 	OwnsObjects bool
+	// Notifies: its Destination is a Notifier, for alerts:. One without Objects is nothing else.
+	Notifies    bool
 	Rate        Rate
 	Concurrency int // batches under way at once; 0 = 1. See Spec.Workers
 	// Settle is how long an unanswered request may still be applied. nil = the engine's default (10 minutes or more).
@@ -259,6 +261,25 @@ type TakesJSON interface {
 type Finisher interface {
 	Finish(ctx context.Context, run Run) error
 	Abort(ctx context.Context, run Run) error
+}
+
+// Notifier is a Destination that takes messages about syncs. It may be asked to send one again: whether the first try arrived
+// is not always known.
+type Notifier interface {
+	Notify(ctx context.Context, n Notice) error
+}
+
+// Notice is a message about a sync. It holds counts, names and codes, never a customer's value (I6).
+type Notice struct {
+	State   string // failed, partial, held, stale, rejected, recovered
+	Project string
+	Target  string // "" for the default one
+	Sync    string
+	RunID   string // "" where no run is meant: stale
+	Title   string // one line: crm: vips_to_crm failed
+	Text    string // some lines: why, with counts
+	At      time.Time
+	ID      string // the same when it is sent again
 }
 
 // Run identifies the run a batch belongs to.

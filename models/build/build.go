@@ -23,6 +23,8 @@ type Deps struct {
 	FailFast  bool             // start nothing more after the first failure
 	Progress  func(NodeResult) // called when a node starts (Status running) and ends; may be nil; never concurrently
 	Now       func() time.Time // nil = time.Now
+	// Built is what an earlier build made, as of the same time: it is neither made nor tested again, nor is it in the result.
+	Built map[graph.ID]bool
 }
 
 // Status is how a node ended.

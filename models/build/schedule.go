@@ -87,7 +87,7 @@ func (r *runner) buildTasks(needed map[graph.ID]bool) []*task {
 	}
 	var tests []waiting
 	for _, n := range r.prog.Nodes {
-		if !needed[n.ID] || !builds(n) {
+		if !needed[n.ID] || !builds(n) || r.deps.Built[n.ID] {
 			continue
 		}
 		t := &task{node: n, first: true}

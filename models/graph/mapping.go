@@ -8,11 +8,10 @@ import (
 	"time"
 	_ "time/tzdata" // for machines without a zone database: a name must mean the same everywhere
 
-	"github.com/robfig/cron/v3"
-
 	"github.com/dray-dev/dray/config"
 	"github.com/dray-dev/dray/connectors/destination"
 	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/internal/timetable"
 )
 
 // checkMappings checks destinations and syncs against what the connectors declare.
@@ -50,6 +49,10 @@ type mapping struct {
 }
 
 func (r *resolver) checkSync(s *config.Sync, spec destination.Spec) {
+	if len(spec.Objects) == 0 {
+		r.fail(diag.At(s.At("destination"), "sync.no_objects", "%s takes messages for alerts:, not rows of syncs", spec.Title))
+		return
+	}
 	object, ok := spec.FindObject(s.Object)
 	if !ok {
 		var names []string
@@ -289,12 +292,37 @@ func (m *mapping) checkConsent(d *config.Destination) {
 
 func (r *resolver) checkSchedule(s *config.Sync) {
 	if s.Schedule != "" {
-		if _, err := cron.ParseStandard(s.Schedule); err != nil {
+		if _, err := timetable.Parse(s.Schedule, ""); err != nil {
 			r.fail(diag.At(s.At("schedule"), "sync.schedule", "the schedule %q does not parse: %s", s.Schedule, err).
 				WithHint("five fields as in cron, or @hourly, @daily, @every 10m"))
 		}
 	}
 	r.mustBeZone(s.Timezone, s.At("timezone"), "sync.timezone")
+}
+
+// checkAlerts holds that whom an alert names can take messages, and that its selectors mean something.
+func (r *resolver) checkAlerts(specs Specs) {
+	for _, a := range r.g.Project.Alerts {
+		if !r.mustExist(Destination, a.To, a.At("to"), "alert.to") {
+			continue
+		}
+		d := r.g.Node(Destination, a.To).Destination
+		if spec, ok := specs(d.Type); ok && !spec.Notifies {
+			r.fail(diag.At(a.At("to"), "alert.to", "%q is a destination of type %s, which takes no messages", a.To, d.Type).
+				WithHint("alerts go to slack, smtp and webhook"))
+		}
+		if len(a.Syncs) == 0 {
+			continue
+		}
+		if _, err := r.g.Select(a.Syncs, nil, Sync); err != nil {
+			var list diag.List
+			list.Add(err)
+			for _, e := range list {
+				e.Pos = a.At("syncs")
+				r.fail(e)
+			}
+		}
+	}
 }
 
 // mustBeZone checks the name of a time zone. Local is Go's word for whatever this machine has, which no warehouse knows.

@@ -30,6 +30,9 @@ func Resolve(p *config.Project, specs Specs) (*Graph, error) {
 		r.checkMappings(specs)
 	}
 	r.problems.Add(r.g.sort())
+	if specs != nil {
+		r.checkAlerts(specs)
+	}
 	if err := r.problems.Err(); err != nil {
 		return nil, err
 	}
@@ -206,6 +209,14 @@ func (r *resolver) linkSync(n *Node, parents map[ID]bool, reads func(jinja.Text)
 	}
 	if s.OnDuplicateKey != nil {
 		reads(jinja.Text{SQL: s.OnDuplicateKey.OrderBy, Pos: s.OnDuplicateKey.TextAt("order_by")})
+	}
+	for _, a := range s.After {
+		switch pos := place(a.Node, s.At("after")); {
+		case a.Sync == s.Name:
+			r.fail(diag.At(pos, "sync.after", "sync %q cannot come after itself", s.Name))
+		case r.mustExist(Sync, a.Sync, pos, "sync.after"):
+			parents[MakeID(Sync, a.Sync)] = true
+		}
 	}
 	for id := range parents { // an entity that does not exist was reported with its segment
 		if r.g.Nodes[id] == nil {

@@ -62,6 +62,9 @@ type Run struct {
 	StartedAt  time.Time `json:"started_at"`
 	FinishedAt time.Time `json:"finished_at"`
 
+	PlanSeconds     float64 `json:"plan_seconds,omitempty"`     // to compute what changed
+	DeliverySeconds float64 `json:"delivery_seconds,omitempty"` // to send and commit it
+
 	// Refused are rejected rows that were not sent, by reason: null_key, duplicate_key. They are part of Rejected.
 	Refused map[string]int64 `json:"refused,omitempty"`
 

@@ -36,6 +36,7 @@ type Deps struct {
 	Progress      Progress                             // nil = none
 	Built         func(build.NodeResult)               // hears of each node of a build; nil = nobody
 	Running       *Running                             // shared by the sessions of a process; nil = this session is alone
+	Host          *Host                                // what the sessions of a process that lives on share; nil = this one is alone
 }
 
 // Progress hears of long work; implementations are safe for concurrent use. total 0 = unknown; rate, where it is not nil, tells how

@@ -6,10 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/robfig/cron/v3"
-
 	"github.com/dray-dev/dray/connectors/destination"
 	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/internal/timetable"
 	"github.com/dray-dev/dray/models/graph"
 	"github.com/dray-dev/dray/sync/report"
 )
@@ -25,6 +24,9 @@ type SyncStatus struct {
 	Orphaned    bool        `json:"orphaned"` // not in the project any more; its tables are kept
 	Schedule    string      `json:"schedule,omitempty"`
 	NextRun     *time.Time  `json:"next_run,omitempty"`
+	After       []string    `json:"after,omitempty"`     // the syncs that come first
+	PausedAt    *time.Time  `json:"paused_at,omitempty"` // dray serve does not start it
+	Note        string      `json:"note,omitempty"`      // why it was not started when it was last due
 	LastRun     *report.Run `json:"last_run,omitempty"`
 	LastSuccess *time.Time  `json:"last_success_at,omitempty"` // when the last run ended that succeeded or was partial
 	Lag         *int64      `json:"lag_seconds,omitempty"`     // since then
@@ -47,6 +49,10 @@ func (s *Session) Status(ctx context.Context) ([]SyncStatus, error) {
 	for _, m := range metas {
 		open[m.Sync], known[m.Sync] = m.OpenRun, true
 	}
+	kept, err := s.State.Schedules(ctx, s.Project.Schema)
+	if err != nil {
+		return nil, err
+	}
 	var out []SyncStatus
 	for _, name := range s.syncNames() {
 		n := s.Graph.Nodes[syncID(name)].Sync
@@ -54,7 +60,15 @@ func (s *Session) Status(ctx context.Context) ([]SyncStatus, error) {
 			Sync: name, Destination: n.Destination, Object: n.Object, Mode: n.Mode, Schedule: n.Schedule,
 			Enabled: n.Enabled == nil || *n.Enabled, OpenRun: open[name], Source: first(n.Model, n.Segment, n.Entity),
 		}
-		st.NextRun = s.next(n.Schedule, n.Timezone)
+		for _, a := range n.After {
+			st.After = append(st.After, a.Sync)
+		}
+		st.Note = kept[name].Note
+		if at := kept[name].PausedAt; !at.IsZero() {
+			st.PausedAt = &at
+		} else if st.Enabled {
+			st.NextRun = s.next(n.Schedule, n.Timezone)
+		}
 		delete(known, name)
 		out = append(out, st)
 	}
@@ -85,15 +99,11 @@ func (s *Session) next(schedule, zone string) *time.Time {
 	if schedule == "" || s.Project.Schedules == "off" {
 		return nil
 	}
-	loc, err := time.LoadLocation(zone)
+	table, err := timetable.Parse(schedule, zone)
 	if err != nil {
 		return nil
 	}
-	parsed, err := cron.ParseStandard(schedule)
-	if err != nil {
-		return nil
-	}
-	t := parsed.Next(s.deps.now().In(loc)).UTC()
+	t := table.Next(s.deps.now())
 	return &t
 }
 

@@ -100,13 +100,19 @@ func (r *one) path(ctx context.Context) error {
 	if err := r.poll(ctx); err != nil { // what earlier runs handed over
 		return err
 	}
-	if err := r.plan(ctx); err != nil {
+	began := r.deps.now()
+	err = r.plan(ctx)
+	r.report.PlanSeconds = r.deps.now().Sub(began).Seconds()
+	if err != nil {
 		return err
 	}
 	if err := r.guard(ctx); err != nil { // I4: nothing has been sent yet
 		return err
 	}
-	return r.deliver(ctx) // I1, I2
+	began = r.deps.now()
+	err = r.deliver(ctx) // I1, I2
+	r.report.DeliverySeconds = r.deps.now().Sub(began).Seconds()
+	return err
 }
 
 // plan computes the changes in the warehouse.
@@ -352,6 +358,9 @@ func (r *one) finish(ctx context.Context, err error) (report.Run, error) {
 		FinishedAt: r.report.FinishedAt, Status: string(r.report.Status), Report: text,
 	}); serr != nil && err == nil {
 		err = serr
+	}
+	if h := r.deps.Host; h != nil && h.ended != nil {
+		h.ended(ctx, r.Session, r.report)
 	}
 	return r.report, err
 }

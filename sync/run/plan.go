@@ -41,6 +41,11 @@ func (s *Session) Plan(ctx context.Context, names []string, _ RunOptions) ([]rep
 
 // inScratch builds what syncs need in the scratch schema, and drops it afterwards.
 func (s *Session) inScratch(ctx context.Context, names []string, do func(*compile.Program, build.Result) error) (err error) {
+	done, err := s.scratching(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	prog, built, err := s.built(ctx, names, true, false)
 	if prog != nil {
 		defer func() {

@@ -77,6 +77,17 @@ func (s *Session) built(ctx context.Context, names []string, scratch, full bool)
 	if err != nil {
 		return nil, build.Result{}, err
 	}
+	done, err := s.building(ctx)
+	if err != nil {
+		return prog, build.Result{}, err
+	}
+	defer done()
+	result, err := build.Run(ctx, s.buildDeps(), prog, s.reads(names))
+	return prog, result, err
+}
+
+// reads is what syncs read.
+func (s *Session) reads(names []string) []graph.ID {
 	targets := map[graph.ID]bool{}
 	for _, name := range names {
 		for _, id := range s.Graph.Nodes[syncID(name)].Parents {
@@ -85,8 +96,7 @@ func (s *Session) built(ctx context.Context, names []string, scratch, full bool)
 			}
 		}
 	}
-	result, err := build.Run(ctx, s.buildDeps(), prog, slices.Sorted(maps.Keys(targets)))
-	return prog, result, err
+	return slices.Sorted(maps.Keys(targets))
 }
 
 func (s *Session) buildDeps() build.Deps {
@@ -100,7 +110,13 @@ func (s *Session) buildDeps() build.Deps {
 // blocked is why a sync cannot run: a node it reads failed, a test of it, or something before it.
 func blocked(built build.Result, g *graph.Graph, name string) error {
 	var out diag.List
-	for _, id := range g.Ancestors(syncID(name)) {
+	var reads []graph.ID // not what the syncs before it read: those have their own runs
+	for _, id := range g.Nodes[syncID(name)].Parents {
+		if g.Nodes[id].Kind != graph.Sync {
+			reads = append(reads, id)
+		}
+	}
+	for _, id := range g.Ancestors(reads...) {
 		n, ok := built.Node(id)
 		if !ok || n.Status == build.OK || n.Status == build.Tested {
 			continue
@@ -152,6 +168,11 @@ func (s *Session) Build(ctx context.Context, ids []graph.ID, full bool) (build.R
 	if len(ids) == 0 {
 		ids = s.buildable()
 	}
+	done, err := s.building(ctx)
+	if err != nil {
+		return build.Result{}, err
+	}
+	defer done()
 	return build.Run(ctx, s.buildDeps(), prog, ids)
 }
 
@@ -171,6 +192,11 @@ func (s *Session) Test(ctx context.Context, ids []graph.ID) (build.Result, error
 	if err != nil {
 		return build.Result{}, err
 	}
+	done, err := s.building(ctx)
+	if err != nil {
+		return build.Result{}, err
+	}
+	defer done()
 	if len(ids) == 0 {
 		for _, id := range s.buildable() {
 			if s.Graph.Nodes[id].Kind == graph.Model {

@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -104,4 +105,17 @@ func (r *Running) free(s *slot) {
 func lockedHere(sync string, s *slot) error {
 	return diag.Errorf(diag.Locked, "sync.locked", "%s is locked by run %s in this process since %s", sync, s.run, s.since.UTC().Format(time.RFC3339)).
 		WithHint("wait until it ends")
+}
+
+// busy lists the syncs of a schema that a run has which gives way to nobody.
+func (r *Running) busy(schema string) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []string
+	for key, s := range r.slots {
+		if sync, ok := strings.CutPrefix(key, schema+"."); ok && s.run != "" && !s.yields {
+			out = append(out, sync)
+		}
+	}
+	return out
 }

@@ -92,8 +92,8 @@ func (d Deps) Spec(typ string) (destination.Spec, bool) {
 	return c.Spec(), true
 }
 
-// Session is a loaded project with its warehouse and its state open. Close it. A session serves one command; its methods are not
-// safe for concurrent use.
+// Session is a loaded project with its warehouse and its state open. Close it. A session serves one command, and its methods are
+// not safe for concurrent use, but that several of its syncs may run at the same time (Host).
 type Session struct {
 	*Prepared
 	Warehouse warehouse.Warehouse
@@ -106,7 +106,7 @@ type Session struct {
 
 	mu     sync.Mutex
 	dests  map[string]*connection
-	pacers deliver.Pacers
+	pacers *deliver.Pacers
 }
 
 // Open prepares a project and opens its warehouse and control state. The state comes first: whoever waits for a warehouse file
@@ -116,7 +116,12 @@ func Open(ctx context.Context, deps Deps, o Options) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{Prepared: p, deps: deps, options: o, log: deps.Log, dests: map[string]*connection{}}
+	return OpenPrepared(ctx, p, deps, o)
+}
+
+// OpenPrepared is Open for a project that was prepared.
+func OpenPrepared(ctx context.Context, p *Prepared, deps Deps, o Options) (*Session, error) {
+	s := &Session{Prepared: p, deps: deps, options: o, log: deps.Log, dests: map[string]*connection{}, pacers: &deliver.Pacers{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -130,20 +135,39 @@ func Open(ctx context.Context, deps Deps, o Options) (*Session, error) {
 			opts = withPath(opts, p.Project.Name+".duckdb")
 		}
 	}
-	if s.Warehouse, err = deps.OpenWarehouse(ctx, typ, opts, p.Project.Dir); err != nil {
+	h := deps.Host
+	var err error
+	if h != nil {
+		s.pacers, s.deps.Running = &h.pacers, &h.running
+		s.Warehouse, err = h.openWarehouse(ctx, deps, typ, opts, p.Project.Dir)
+	} else {
+		s.Warehouse, err = deps.OpenWarehouse(ctx, typ, opts, p.Project.Dir)
+	}
+	if err != nil {
 		return nil, err
 	}
 	s.ledger = &ledger.Ledger{W: s.Warehouse, Names: compile.Names{Schema: p.Project.Schema}}
-	path := p.Project.State
-	if !strings.Contains(path, "://") && !filepath.IsAbs(path) {
-		path = filepath.Join(p.Project.Dir, filepath.FromSlash(path))
-	}
-	if s.State, err = state.Open(ctx, path, state.Options{Project: p.Project.Name, Log: s.log}); err != nil {
+	path := statePath(p.Project)
+	if h != nil && h.statePath == path {
+		s.State = h.state
+	} else if s.State, err = state.Open(ctx, path, state.Options{Project: p.Project.Name, Log: s.log}); err != nil {
 		_ = s.Warehouse.Close()
 		return nil, err
 	}
 	return s, nil
 }
+
+// statePath is where the control state is: an absolute path, or a URL.
+func statePath(p *config.Project) string {
+	path := p.State
+	if !strings.Contains(path, "://") && !filepath.IsAbs(path) {
+		path = filepath.Join(p.Dir, filepath.FromSlash(path))
+	}
+	return path
+}
+
+// StatePath is where the control state is: an absolute path, or a URL.
+func (p *Prepared) StatePath() string { return statePath(p.Project) }
 
 func withPath(opts map[string]any, path string) map[string]any {
 	out := map[string]any{"path": path}
@@ -159,7 +183,10 @@ func (s *Session) Close() error {
 		_ = c.dest.Close()
 		c.http.Close()
 	}
-	err := s.State.Close()
+	var err error
+	if s.deps.Host == nil || s.State != s.deps.Host.state {
+		err = s.State.Close()
+	}
 	if werr := s.Warehouse.Close(); err == nil {
 		err = werr
 	}
@@ -210,7 +237,8 @@ func (s *Session) syncNames() []string {
 	return out
 }
 
-// ordered puts a sync whose record ids others need (`via`) before them; otherwise the file's order stands.
+// ordered puts a sync whose record ids others need (`via`), or that comes first (`after`), before them; otherwise the file's order
+// stands.
 func (s *Session) ordered(names []string) []string {
 	var out []string
 	var put func(name string, depth int)
@@ -218,8 +246,15 @@ func (s *Session) ordered(names []string) []string {
 		if slices.Contains(out, name) || depth > len(names) {
 			return
 		}
-		if via := s.Graph.Nodes[graph.ID("sync."+name)].Sync.Via; via != "" && slices.Contains(names, via) {
-			put(via, depth+1)
+		c := s.Graph.Nodes[graph.ID("sync."+name)].Sync
+		before := []string{c.Via}
+		for _, a := range c.After {
+			before = append(before, a.Sync)
+		}
+		for _, other := range before {
+			if slices.Contains(names, other) {
+				put(other, depth+1)
+			}
 		}
 		if !slices.Contains(out, name) {
 			out = append(out, name)
@@ -238,6 +273,7 @@ type connection struct {
 	config  destination.Config
 	http    *httpx.Client
 	pacer   *deliver.Pacer
+	mu      sync.Mutex // held while the account is asked for
 	account *destination.Account
 	baseURL string
 }
@@ -315,6 +351,8 @@ func settle(d *config.Destination, c *connection) time.Duration {
 
 // check asks the vendor once a session whose account this is.
 func (c *connection) check(ctx context.Context) (destination.Account, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.account != nil {
 		return *c.account, nil
 	}

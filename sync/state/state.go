@@ -205,6 +205,9 @@ func (s *State) ID() string { return s.id }
 // Shared tells whether several machines may use this state: the locks are kept in it then.
 func (s *State) Shared() bool { return s.pool != nil }
 
+// Path is the file; "" where the state is none.
+func (s *State) Path() string { return s.path }
+
 // Alone tells whether this process holds the OS lock on the file: no other process of this state is alive.
 func (s *State) Alone() bool { return s.mine }
 
