@@ -148,7 +148,7 @@ func (v *views) runs(w http.ResponseWriter, r *http.Request) {
 	if err != nil || limit < 1 || limit > 1000 {
 		limit = 20
 	}
-	list, err := v.o.State.Runs(r.Context(), v.o.Project().Project.Schema, r.FormValue("sync"), limit)
+	list, err := v.o.State.Runs(r.Context(), state.RunFilter{Schema: v.o.Project().Project.Schema, Sync: r.FormValue("sync"), Limit: limit})
 	if err != nil {
 		answer(w, http.StatusInternalServerError, health{"failing", "the control state does not answer"})
 		return

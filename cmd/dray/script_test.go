@@ -29,6 +29,10 @@ func TestMain(m *testing.M) {
 //	rejects NAME KEYVALUE…    rows whose key holds the value are rejected from now on; none: nothing is
 //	holds, awaits, frees NAME requests get no answer from now on; wait until one came; answer again
 //	received NAME COUNT       how many requests came since the last received
+//	appears FILE…             waits until files are there
+//	runs DIR SYNC N           waits until a sync has ended N runs more than when it was called
+//	signal TERM|INT|HUP|KILL  signals what runs in the background
+//	metric NAME VALUE         waits until a metric of the serve on $LISTEN has a value
 //	rows NAME FILE            the receiver's rows as they would stand there now are FILE's lines, sorted
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -37,6 +41,11 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		Setup: func(env *testscript.Env) error {
+			address, err := freeAddress()
+			if err != nil {
+				return err
+			}
+			env.Setenv("LISTEN", address)
 			receivers := map[string]*receiver{}
 			env.Values[receiversKey{}] = receivers
 			env.Defer(func() {
@@ -58,6 +67,10 @@ func TestScripts(t *testing.T) {
 			"frees":    cmdFrees,
 			"received": cmdReceived,
 			"rows":     cmdRows,
+			"appears":  cmdAppears,
+			"runs":     cmdRuns,
+			"signal":   cmdSignal,
+			"metric":   cmdMetric,
 		},
 	})
 }

@@ -341,6 +341,9 @@ func (s *Session) judge(ctx context.Context, c *compile.Sync, changes *plan.Chan
 
 // finish completes the report, writes it where it is kept, and frees the lock.
 func (r *one) finish(ctx context.Context, err error) (report.Run, error) {
+	if kind, known := diag.KindOf(err); err != nil && ctx.Err() != nil && (!known || kind == diag.Failed) && !errors.Is(err, context.Canceled) {
+		err = fmt.Errorf("%w: %w", context.Canceled, err) // the engine's own word for a statement that was cut off
+	}
 	defer r.release()
 	ctx = context.WithoutCancel(ctx)
 	err = r.conclude(err)

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// patience is how long a test waits for something that comes, on a machine that is busy with others.
+const patience = 2 * time.Minute
+
+func until(ts *testscript.TestScript, what string, done func() bool) {
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s did not come", what)
+		}
+	}
+}
+
+// cmdAppears waits until files are there.
+func cmdAppears(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: appears FILE…")
+	}
+	for _, file := range args {
+		until(ts, file, func() bool { _, err := os.Stat(ts.MkAbs(file)); return err == nil })
+	}
+}
+
+// cmdRuns waits until a sync has ended N runs more than when it was called.
+func cmdRuns(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: runs DIR SYNC N")
+	}
+	n, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	first := -1
+	until(ts, "a run of "+args[1], func() bool {
+		ts.Check(ts.Exec("dray", "runs", args[1], "--project", args[0], "--limit", "100000", "--output", "json"))
+		var runs []struct{ Status string }
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &runs))
+		if first < 0 {
+			first = len(runs)
+		}
+		return len(runs) >= first+n
+	})
+}
+
+// cmdSignal sends a signal to what runs in the background.
+func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
+	signals := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL}
+	if neg || len(args) != 1 || signals[args[0]] == 0 {
+		ts.Fatalf("usage: signal TERM|INT|HUP|KILL")
+	}
+	for _, c := range ts.BackgroundCmds() {
+		ts.Check(c.Process.Signal(signals[args[0]]))
+	}
+}
+
+// cmdMetric waits until a metric of the serve on $LISTEN has a value.
+func cmdMetric(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: metric NAME VALUE")
+	}
+	until(ts, args[0]+" "+args[1], func() bool {
+		r, err := http.Get("http://" + ts.Getenv("LISTEN") + "/metrics")
+		if err != nil {
+			return false
+		}
+		defer r.Body.Close()
+		body, err := io.ReadAll(r.Body)
+		return err == nil && strings.Contains("\n"+string(body), "\n"+args[0]+" "+args[1]+"\n")
+	})
+}
+
+// freeAddress is a port of this machine that nobody has just now.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
