@@ -32,7 +32,9 @@ func sessions(t *testing.T, p *project, n int) []*run.Session {
 	for i := range out {
 		deps := p.deps()
 		deps.Running = &running
-		deps.OpenWarehouse = func(context.Context, string, map[string]any, string) (warehouse.Warehouse, error) { return shared{w}, nil }
+		deps.OpenWarehouse = func(context.Context, string, map[string]any, string) (warehouse.Warehouse, error) {
+			return shared{w}, nil
+		}
 		s, err := run.Open(context.Background(), deps, p.options())
 		if err != nil {
 			t.Fatal(err)
