@@ -66,17 +66,18 @@ func (c *circuit) leave(p *pass) {
 	}
 }
 
-// answers tells whether a vendor that gave this error is there: it refused something, as against being silent, out of reach or broken.
+// answers tells whether a vendor that gave this error goes on taking requests: it refused a batch, as against being silent, out of
+// reach, broken, or refusing everything.
 func answers(err error) bool {
 	if err == nil {
 		return true
 	}
 	e := asError(err)
 	switch e.Class {
-	case destination.Unknown:
+	case destination.Unknown, destination.Stop:
 		return false
 	case destination.Retry:
-		return !unreachable(e)
+		return !unreachable(e) && e.RetryAfter <= maxWait
 	}
 	return true
 }

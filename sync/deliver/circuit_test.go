@@ -240,3 +240,23 @@ func TestAKeyIsUnderWayOnce(t *testing.T) {
 }
 
 func refusedConnection() error { return &httpx.Error{Code: "connection_refused", NotSent: true} }
+
+// A vendor that refuses everything, or wants to be left alone, is asked once: who waits for the first answer must not come after it.
+func TestVendorThatWantsNothingIsAskedOnce(t *testing.T) {
+	t.Parallel()
+	for name, e := range map[string]*destination.Error{
+		"stop":       {Class: destination.Stop, Code: "http_401"},
+		"come later": {Class: destination.Retry, Code: "http_429", RetryAfter: time.Hour},
+	} {
+		for range 20 {
+			var asked atomic.Int64
+			got := run(t.Context(), manyPages(2, 100), func(context.Context, *destination.Batch) ([]destination.Outcome, error) {
+				asked.Add(1)
+				return nil, e
+			}, func(c *deliver.Config) { c.Concurrency = 16 })
+			if asked.Load() != 1 || got.err == nil {
+				t.Fatalf("%s: asked %d times, %v", name, asked.Load(), got.err)
+			}
+		}
+	}
+}

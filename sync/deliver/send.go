@@ -339,6 +339,11 @@ func (d *delivery) whole(ctx context.Context, b *batch, p part, e *destination.E
 		}
 	}
 	skip := d.OnUncertain == "skip" && d.Run.Mode == destination.Insert && p.maybe
+	if e.RetryAfter > maxWait {
+		d.giveUp(b, p, outcomes, code(e), "")
+		d.halt(comeLater(d.Name, e))
+		return nil
+	}
 	// Once a batch had all its tries and no answer, one try of each of the next shows whether it was that batch or is the vendor.
 	if p.attempt >= d.Attempts || skip || d.failures.Load() > 0 && !answers(e) {
 		d.giveUp(b, p, outcomes, code(e), "")
@@ -346,11 +351,6 @@ func (d *delivery) whole(ctx context.Context, b *batch, p part, e *destination.E
 		if n := d.failures.Add(1); n >= maxFailures || !d.answered.Load() && unreachable(e) {
 			d.halt(*d.down.Load())
 		}
-		return nil
-	}
-	if e.RetryAfter > maxWait {
-		d.giveUp(b, p, outcomes, code(e), "")
-		d.halt(comeLater(d.Name, e))
 		return nil
 	}
 	d.Log.LogAttrs(ctx, levelRetry, "trying again", retryAttrs(d.Run, p, e)...)
