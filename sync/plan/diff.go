@@ -70,6 +70,7 @@ type Changes struct {
 	Snapshot int64 // rows of the snapshot
 	Groups   []Group
 	Highest  int64 // for Dialect.Slice
+	PageRows int64 // planned rows a page; 0 = the usual number
 	backfill bool
 	only     bool // a backfill of some fields
 }

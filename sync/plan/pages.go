@@ -41,11 +41,17 @@ type Pager struct {
 	dedupe func(op destination.Operation, keyHash, rowHash int64) string
 }
 
-// pageRows is how many planned rows a page holds at most: of 12 fields about 20 MB.
-const pageRows = 16384
+// PageRows is how many planned rows a page holds at most: of 12 fields about 20 MB.
+const PageRows = 16384
 
-// Pages is into how many pages a plan is cut, chosen after counting.
-func Pages(highest int64) int64 { return highest/pageRows + 1 }
+// Pages is into how many pages a plan is cut, chosen after counting:
+// rows a page; 0 = PageRows.
+func Pages(highest, rows int64) int64 {
+	if rows <= 0 {
+		rows = PageRows
+	}
+	return highest/rows + 1
+}
 
 // Schema describes the changes to a destination.
 func (l *Layout) Schema() *destination.Schema {
@@ -64,7 +70,7 @@ func (l *Layout) Schema() *destination.Schema {
 // where they can be had so (destination.TakesJSON).
 func NewPager(w Querier, c *Changes, held []destination.Operation, asJSON bool, dedupe func(op destination.Operation, keyHash, rowHash int64) string) *Pager {
 	l, d := c.Layout, c.Layout.Dialect
-	p := &Pager{w: w, c: c, dedupe: dedupe, pages: Pages(c.Highest)}
+	p := &Pager{w: w, c: c, dedupe: dedupe, pages: Pages(c.Highest, c.PageRows)}
 	if asJSON && len(l.IfEmpty()) == 0 { // which fields are sent is not known before the destination was asked
 		p.rows, _ = encode.New(l.Schema()) // names that contradict each other are the connector's to tell
 	}

@@ -33,6 +33,7 @@ type Deps struct {
 	Log           *slog.Logger
 	Now           func() time.Time
 	After         func(time.Duration) <-chan time.Time // waits between tries; nil = time.After
+	PageRows      int64                                // planned rows a page; 0 = plan.PageRows
 	Progress      Progress                             // nil = none
 	Built         func(build.NodeResult)               // hears of each node of a build; nil = nobody
 	Running       *Running                             // shared by the sessions of a process; nil = this session is alone

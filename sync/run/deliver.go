@@ -134,7 +134,7 @@ func (r *one) committer() *commit.Committer {
 func (r *one) committerOf(m ledger.Meta, runID string, mode destination.Mode, held []destination.Operation, highest int64) *commit.Committer {
 	return &commit.Committer{
 		W: r.Warehouse, Names: r.ledger.Names, Plan: r.ledger.Names.Plan(r.sync.Name), Sync: r.sync.Name, RunID: runID,
-		Mode: mode, Columns: m.Standing, Held: held, Pages: plan.Pages(highest), Highest: highest,
+		Mode: mode, Columns: m.Standing, Held: held, Pages: plan.Pages(highest, r.deps.PageRows), Highest: highest,
 		IfEmpty:     ifEmpty(r.layout, m),
 		Own:         r.sync.Spec.OwnsObjects || r.sync.Object.Membership,
 		GiveUpAfter: r.sync.Config.Retry.GiveUpAfter.Duration, OnUncertain: r.sync.Config.OnUncertain, Now: r.deps.now,
@@ -222,6 +222,7 @@ func (r *one) delivery(ctx context.Context, s *sink) deliver.Config {
 	}
 	t := timeout(r.sync.Destination, r.conn.spec)
 	c := r.deliveryBase()
+	r.changes.PageRows = r.deps.PageRows
 	var pages deliverPager = plan.NewPager(r.Warehouse, r.changes, r.verdict.Hold, r.takesJSON(), r.dedupeID)
 	if r.sync.OnRemove.Act == "set" {
 		pages = &setting{pages, r.setValues()}

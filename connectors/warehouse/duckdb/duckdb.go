@@ -208,6 +208,12 @@ func (w *Warehouse) Columns(ctx context.Context, query string) ([]warehouse.Colu
 
 // Exists tells whether a table or view is there.
 func (w *Warehouse) Exists(ctx context.Context, t warehouse.Table) (bool, error) {
+	if t.Schema != "" { // to be read is to be there; the catalogue's views cost ten times as much
+		if stmt, err := w.db.PrepareContext(ctx, "SELECT 1 FROM "+w.dialect.Table(t)); err == nil {
+			_ = stmt.Close()
+			return true, nil
+		}
+	}
 	query := "SELECT count(*) FROM information_schema.tables WHERE lower(table_name) = lower(" + w.dialect.Text(t.Name) + ")"
 	if t.Schema != "" {
 		query += " AND lower(table_schema) = lower(" + w.dialect.Text(t.Schema) + ")"
