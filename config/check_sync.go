@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -23,6 +24,33 @@ func (c *checker) sync(s *Sync) {
 	}
 	if s.Retry.good("attempts") && s.Retry.Attempts < 1 {
 		c.problem(s.Retry.At("attempts"), "config.type", "%q wants at least 1: the first try counts", "attempts")
+	}
+	if s.Hooks != nil {
+		for _, h := range slices.Concat(s.Hooks.Before, s.Hooks.After) {
+			c.hook(h)
+		}
+	}
+}
+
+// hook holds that it is a command or a request. The address is not quoted: it may hold a token.
+func (c *checker) hook(h *Hook) {
+	if h == nil {
+		return
+	}
+	if h.Has("run") == h.Has("url") {
+		c.problem(h.Pos, "config.hook", "a hook needs exactly one of run and url").WithHint("{run: ./load.sh}, or {url: \"https://…\"}")
+		return
+	}
+	if h.Has("run") && h.good("run") && strings.TrimSpace(h.Run) == "" {
+		c.problem(h.At("run"), "config.hook", "the hook's command is empty")
+	}
+	if h.Has("url") && h.good("url") {
+		if u, err := url.Parse(h.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			c.problem(h.At("url"), "config.hook", "the hook's url is not an http or https address")
+		}
+	}
+	if h.good("timeout") && h.Timeout.Duration <= 0 {
+		c.problem(h.At("timeout"), "config.type", "%q wants more than nothing", "timeout").WithHint("timeout: 1m")
 	}
 }
 

@@ -339,7 +339,7 @@ type Sync struct {
 	Tags           []string       `yaml:"tags" doc:"For selectors: tag:x."`
 	Team           string         `yaml:"team" doc:"Whose it is."`
 	Owner          []string       `yaml:"owner" doc:"Of fields that several syncs map: this one yields to these."`
-	Hooks          any            `yaml:"hooks" dray:"unsupported" doc:"Commands and requests before and after a run."`
+	Hooks          *Hooks         `yaml:"hooks" doc:"Commands and requests before and after a run."`
 	MovedFrom      string         `yaml:"moved_from" dray:"unsupported" doc:"The name it had before; state moves along."`
 	Description    string         `yaml:"description" doc:"For people."`
 }
@@ -414,6 +414,21 @@ type AlertOn struct {
 	Partial   *Percent  // of the planned rows, that were rejected, uncertain or deferred; 0 = any
 	Rejected  *Percent  // of the planned rows; 0 = any
 	Stale     *Duration // since the last success; 0 = what suits the schedule
+}
+
+// Hooks are run around each run of a sync; not around a dry run.
+type Hooks struct {
+	Node
+	Before []*Hook `yaml:"before" doc:"In order, under the sync's lock, before anything is planned. One that fails stops the run; nothing is sent."`
+	After  []*Hook `yaml:"after" doc:"In order, when the run has ended, however it ended. Each is told the run's report. One that fails is reported and changes nothing."`
+}
+
+// Hook is a command or a request: exactly one of Run and URL.
+type Hook struct {
+	Node
+	Run     string   `yaml:"run" doc:"A command for the shell, in the project's folder."`
+	URL     string   `yaml:"url" doc:"An address that is sent the same by POST, as JSON."`
+	Timeout Duration `yaml:"timeout" dray:"default=1m" doc:"How long it may take."`
 }
 
 // Event names an insert's event id and time.

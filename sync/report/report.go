@@ -76,6 +76,9 @@ type Run struct {
 	Reasons []string `json:"reasons,omitempty"`
 	Allow   string   `json:"allow,omitempty"` // the --allow value that would let it through
 	DryRun  bool     `json:"dry_run,omitempty"`
+
+	// HookErrors are hooks after the run that failed; they change nothing of it.
+	HookErrors []string `json:"hook_errors,omitempty"`
 }
 
 // Jobs are batches that an asynchronous vendor took. The rows of jobs that this run handed over are in the run's own counts; those of

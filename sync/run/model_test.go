@@ -200,6 +200,8 @@ type story struct {
 	// sure is what each key was last acknowledged with, where nothing makes it doubtful: sending it again would be for nothing.
 	sure     map[string]string
 	answered map[string]string // in the run under way
+	lostAt   bool              // the state was lost, and no run has ended since
+	doubted  time.Time         // when a run recovered without a journal: for settle from then on any row may be sent once more
 	excused  int               // changes that may go twice: those in flight when a process was killed
 	wanted   map[string]bool   // insert: keys that some finished run has seen
 
@@ -715,7 +717,14 @@ func (h *story) run(may bool, allow ...string) (report.Run, error) {
 			h.fatalf("%v", err)
 		}
 	}
+	if h.lostAt {
+		h.doubted = h.clock
+	}
+	h.lostAt = lost || h.lostAt && h.dead
 	for k, v := range h.answered {
+		if h.shape.settle > 0 && !h.doubted.IsZero() && h.clock.Sub(h.doubted) < h.shape.settle+time.Minute {
+			continue
+		}
 		if at := h.silent[k]; !at.IsZero() && h.clock.Sub(at) < h.shape.settle+time.Minute && h.shape.settle > 0 {
 			continue // to be sent once more
 		}

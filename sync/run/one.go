@@ -51,13 +51,14 @@ type one struct {
 	wanted    <-chan struct{} // closed when another run waits for the sync
 	again     bool            // a backfill that goes on after it gave way
 	yielded   bool            // a backfill that gave way
+	part      bool            // of another run, which has the hooks
 	retiring  bool            // the model is taken for empty: key and mode of the snapshot stand
 	closed    bool            // the plan was committed and closed
 	outcomes  counted
 	stats     deliver.Stats
 	retries   bool        // rows were rejected before and wait
 	used      []string    // approvals that this run lives by
-	before    *report.Run // of the removal that came before, where the sync began anew
+	earlier   *report.Run // of the removal that came before, where the sync began anew
 
 	controls  []string // statements that record the control group
 	refreshed int64    // rows delivered again for their age alone
@@ -88,6 +89,9 @@ func (r *one) path(ctx context.Context) error {
 		return err
 	}
 	if err := r.recover(ctx); err != nil { // I3
+		return err
+	}
+	if err := r.before(ctx); err != nil {
 		return err
 	}
 	err := r.bind(ctx) // I4: the account, list and key that the snapshot is about
@@ -352,6 +356,7 @@ func (r *one) finish(ctx context.Context, err error) (report.Run, error) {
 			err = r.conclude(lerr)
 		}
 	}
+	r.after(ctx)
 	text, jerr := json.Marshal(r.report)
 	if jerr != nil {
 		return r.report, errors.Join(err, jerr)

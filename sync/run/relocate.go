@@ -80,7 +80,7 @@ func (r *one) relocate(ctx context.Context) error {
 	}
 	if r.sync.Mode == destination.Mirror && !m.KeepsEvents() {
 		rep, err := r.clear(ctx, m)
-		r.before = &rep
+		r.earlier = &rep
 		if err != nil {
 			return err
 		}
@@ -109,6 +109,7 @@ func (r *one) clear(ctx context.Context, m ledger.Meta) (report.Run, error) {
 		return report.Run{}, err
 	}
 	c := r.begin(old, RunOptions{})
+	c.part = true
 	err = func() error {
 		if err := c.lock(ctx); err != nil {
 			return err

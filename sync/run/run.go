@@ -64,7 +64,7 @@ func (s *Session) runBuilt(ctx context.Context, prog *compile.Program, built bui
 func (s *Session) allFailed(ctx context.Context, names []string, err error) ([]report.Run, error) {
 	var out []report.Run
 	for _, name := range names {
-		r := s.begin(&compile.Sync{Name: name}, RunOptions{})
+		r := s.begin(&compile.Sync{Name: name, Config: s.Graph.Nodes[syncID(name)].Sync}, RunOptions{})
 		rep, _ := r.finish(ctx, err)
 		out = append(out, rep)
 	}

@@ -66,7 +66,7 @@ func (r *one) count(c counted) { r.outcomes = c }
 // tally fills the report from the plan's groups and the outcomes: what was planned to be sent and has no outcome is deferred.
 func (r *one) tally() {
 	r.tallyOwn()
-	if b := r.before; b != nil {
+	if b := r.earlier; b != nil {
 		rep := &r.report
 		for _, c := range [][2]*report.Counts{
 			{&rep.Planned, &b.Planned},
