@@ -17,6 +17,7 @@ import (
 	webhookstandin "github.com/dray-dev/dray/connectors/destination/webhook/standin"
 	"github.com/dray-dev/dray/connectors/standin"
 	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/connectors/warehouse/postgres"
 	"github.com/dray-dev/dray/internal/diag"
 )
 
@@ -62,9 +63,19 @@ type Warehouse struct {
 
 // Warehouses lists the engines, sorted by type. DuckDB is there in builds with cgo.
 func Warehouses() []Warehouse {
-	all := embedded()
+	all := append(embedded(), Warehouse{"postgres", func(ctx context.Context, options map[string]any, dir string) (warehouse.Warehouse, error) {
+		return nilOnError(postgres.Open(ctx, options, dir))
+	}})
 	sort.Slice(all, func(i, j int) bool { return all[i].Type < all[j].Type })
 	return all
+}
+
+// nilOnError keeps a nil pointer from becoming a warehouse.
+func nilOnError[W warehouse.Warehouse](w W, err error) (warehouse.Warehouse, error) {
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 // OpenWarehouse opens a connection to an engine. options are the keys of `warehouse:` besides type; dir is the project's.

@@ -24,7 +24,7 @@ func (c *Changes) count(ctx context.Context, w Querier, o Options) (check, error
 		snapshot = "(SELECT count(*) FROM " + d.Table(l.Names.Snapshot(l.Sync.Name)) + ")"
 	}
 	table := d.Table(l.Plan)
-	query := fmt.Sprintf(`SELECT operation, state, coalesce(reason, ''), %[7]s AS known, was_uncertain IS NOT NULL AS unc, from_model, coalesce(matched, false) AS matched, count(*) AS n FROM %[1]s GROUP BY ALL
+	query := fmt.Sprintf(`SELECT operation, state, coalesce(reason, ''), %[7]s AS known, was_uncertain IS NOT NULL AS unc, from_model, coalesce(matched, false) AS matched, count(*) AS n FROM %[1]s GROUP BY 1, 2, 3, 4, 5, 6, 7
 UNION ALL SELECT '#', '', '', false, false, false, false, %[2]s
 UNION ALL SELECT '#s', '', '', false, false, false, false, %[3]s
 UNION ALL SELECT '#h', '', '', false, false, false, false, (SELECT %[4]s FROM %[5]s)

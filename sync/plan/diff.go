@@ -195,7 +195,7 @@ func (l *Layout) diffSQL(o Options) string {
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "WITH n AS (%s)%s,\nj AS MATERIALIZED (SELECT n.*, s.%s AS sk FROM %s FULL OUTER JOIN (SELECT %s FROM %s) s ON %s = s.%[3]s WHERE %[8]s)",
+	fmt.Fprintf(&b, "WITH n AS (%s)%s,\nj AS MATERIALIZED (SELECT n.*, s.%s AS sk FROM %s FULL OUTER JOIN (SELECT %s FROM %s x) s ON %s = s.%[3]s WHERE %[8]s)",
 		n, l.leftOut(), join, from, narrow, snapshot, nKey, pass)
 	fmt.Fprintf(&b, ",\nc AS (SELECT %s FROM j LEFT JOIN %s s ON j.sk = s.%s%s%s)", l.changeColumns(o), snapshot, join, l.retryJoin(o), l.viaJoin(o))
 	b.WriteString("\nSELECT " + l.planColumns("c") + " FROM (" + l.judged(o) + ") c")
@@ -203,7 +203,7 @@ func (l *Layout) diffSQL(o Options) string {
 		b.WriteString(" WHERE NOT (c.operation = 'update' AND c.state = 'send' AND c.reason IS DISTINCT FROM '" + Refresh + "' AND c.was_uncertain IS NULL AND c.acknowledged AND " + l.quiet("c.changed") + ")")
 	}
 	if l.dedupes() {
-		b.WriteString("\nUNION ALL BY NAME\n" + l.duplicateRows())
+		b.WriteString("\nUNION ALL\n" + l.duplicateRows())
 		if o.Backfill != nil {
 			b.WriteString(" AND n.picked")
 		}
@@ -264,6 +264,26 @@ func (l *Layout) planColumns(alias string) string {
 	}
 	for _, c := range TailColumns() {
 		cols = append(cols, alias+"."+c)
+	}
+	return strings.Join(cols, ", ")
+}
+
+// planRow are the columns of plan_<sync>, in order, with the given expressions; the others are NULL.
+func (l *Layout) planRow(values map[string]string) string {
+	d := l.Dialect
+	var cols []string
+	add := func(column, typ string) {
+		value, ok := values[column]
+		if !ok {
+			value = "CAST(NULL AS " + typ + ")"
+		}
+		cols = append(cols, value+" AS "+d.Quote(column))
+	}
+	for _, c := range l.columns() {
+		add(c.Column, c.Type)
+	}
+	for _, c := range l.tailTypes() {
+		add(c[0], c[1])
 	}
 	return strings.Join(cols, ", ")
 }
@@ -338,7 +358,7 @@ func (l *Layout) changeColumns(o Options) string {
 	cols = append(cols, keyHash+" AS key_hash", hash+" AS hash", "s.hash AS s_hash",
 		"CASE WHEN "+left+" THEN "+l.leaving()+" WHEN j.sk IS NOT NULL THEN 'update' ELSE 'add' END AS operation",
 		"j.dest_key IS NULL AND NOT ("+left+") AS null_key", left+" AS gone", "j.sk IS NOT NULL AS matched",
-		"CASE WHEN "+left+" OR j.sk IS NULL THEN NULL ELSE "+strings.Join(mask, " || ")+" END AS changed",
+		"CASE WHEN "+left+" OR j.sk IS NULL THEN NULL ELSE "+strings.Join(mask, " || ")+" END AS mask",
 		"s.origin", "s.theirs", "s.uncertain_until AS was_uncertain", "coalesce(s.hash >= 0, false) AS acknowledged",
 		"j.sk IS NOT NULL AND NOT ("+left+") AND j.dest_key <> s.dest_key AS collided")
 	if l.Sync.HeldOut != "" && l.Sync.Mode != destination.Mirror {
@@ -407,10 +427,10 @@ func (l *Layout) retryJoin(o Options) string {
 
 func (l *Layout) retryColumns(o Options) string {
 	if !o.HasRetry {
-		return "CAST(NULL AS " + l.Dialect.HashType() + ") AS r_hash, NULL AS r_operation, CAST(NULL AS VARCHAR) AS r_reason, CAST(NULL AS BIGINT) AS attempts, " +
-			"CAST(NULL AS TIMESTAMP) AS first_failed_at, CAST(NULL AS TIMESTAMP) AS next_attempt_at, false AS parked"
+		return "CAST(NULL AS " + l.Dialect.HashType() + ") AS r_hash, CAST(NULL AS VARCHAR) AS r_operation, CAST(NULL AS VARCHAR) AS r_reason, CAST(NULL AS BIGINT) AS r_attempts, " +
+			"CAST(NULL AS TIMESTAMP) AS r_first_at, CAST(NULL AS TIMESTAMP) AS next_attempt_at, false AS parked"
 	}
-	return "r.row_hash AS r_hash, r.operation AS r_operation, r.reason AS r_reason, r.attempts, r.first_at AS first_failed_at, r.next_attempt_at, r.parked"
+	return "r.row_hash AS r_hash, r.operation AS r_operation, r.reason AS r_reason, r.attempts AS r_attempts, r.first_at AS r_first_at, r.next_attempt_at, r.parked"
 }
 
 // judged says what becomes of each joined row.
@@ -469,17 +489,17 @@ func (l *Layout) judged(o Options) string {
 	}
 	// Another row under the same key starts its attempts anew.
 	same := "CASE WHEN " + waits + " THEN c."
-	changed := ""
+	changed := "c.mask"
 	if l.Sync.Withheld != "" && l.Sync.Mode != destination.Insert {
 		v.when("c.withdrawn", Send, Consent)
 	}
 	if l.Sync.Refresh > 0 {
 		// All of its fields are sent: none is known to differ.
-		refreshed := "c.due AND c.was_uncertain IS NULL AND " + l.quiet("c.changed")
+		refreshed := "c.due AND c.was_uncertain IS NULL AND " + l.quiet("c.mask")
 		v.when(refreshed, Send, Refresh)
-		changed = ", CASE WHEN NOT (" + refreshed + ") THEN c.changed END AS changed"
+		changed = "CASE WHEN NOT (" + refreshed + ") THEN c.mask END"
 	}
-	return fmt.Sprintf("SELECT c.* REPLACE ("+same+"attempts END AS attempts, "+same+"first_failed_at END AS first_failed_at"+changed+"), CASE%s ELSE 'send' END AS state, CASE%s END AS reason, NOT c.gone AS from_model, CAST(NULL AS %s) AS old_dest_key FROM c",
+	return fmt.Sprintf("SELECT c.*, "+changed+" AS changed, "+same+"r_attempts END AS attempts, "+same+"r_first_at END AS first_failed_at, CASE%s ELSE 'send' END AS state, CASE%s END AS reason, NOT c.gone AS from_model, CAST(NULL AS %s) AS old_dest_key FROM c",
 		v.state.String(), v.reason.String(), l.DestKey.Type)
 }
 
@@ -536,10 +556,12 @@ func (l *Layout) duplicateRows() string {
 	if l.Sync.Config.OnDuplicateKey.Act == "reject" {
 		st = Rejected
 	}
-	var cols []string
-	for _, c := range l.columns() {
-		cols = append(cols, "n."+d.Quote(c.Column))
+	values := map[string]string{
+		"key_hash": l.keyHash("n.dest_key"), "hash": "n.hash", "operation": "'add'", "state": "'" + st + "'", "reason": "'" + why + "'",
+		"acknowledged": "false", "from_model": "true", "matched": "false",
 	}
-	return fmt.Sprintf("SELECT %s, %s AS key_hash, n.hash, 'add' AS operation, '%s' AS state, '%s' AS reason, false AS acknowledged, true AS from_model, false AS matched FROM n WHERE n.rn > 1 AND n.dest_key IS NOT NULL",
-		strings.Join(cols, ", "), l.keyHash("n.dest_key"), st, why)
+	for _, c := range l.columns() {
+		values[c.Column] = "n." + d.Quote(c.Column)
+	}
+	return "SELECT " + l.planRow(values) + " FROM n WHERE n.rn > 1 AND n.dest_key IS NOT NULL"
 }

@@ -50,14 +50,14 @@ func (l *Layout) insertSQL(o Options) string {
 	if o.Pending != nil && o.Backfill == nil {
 		changes += " UNION ALL SELECT * FROM b"
 	}
-	fmt.Fprintf(&b, ",\nj AS (%s),\nc AS (SELECT j.*, 'add' AS operation, %s AS null_key, false AS gone, 1 AS dup, CASE WHEN j.expired THEN 'owed' END AS changed, CAST(NULL AS VARCHAR) AS remote_id, CAST(NULL AS VARCHAR) AS origin, CAST(NULL AS VARCHAR) AS theirs, false AS acknowledged, %s FROM j%s)",
+	fmt.Fprintf(&b, ",\nj AS (%s),\nc AS (SELECT j.*, 'add' AS operation, %s AS null_key, false AS gone, 1 AS dup, CASE WHEN j.expired THEN 'owed' END AS mask, CAST(NULL AS VARCHAR) AS remote_id, CAST(NULL AS VARCHAR) AS origin, CAST(NULL AS VARCHAR) AS theirs, false AS acknowledged, %s FROM j%s)",
 		changes, l.nullKey("j"), l.retryColumns(o), l.insertRetryJoin(o))
 	fmt.Fprintf(&b, "\nSELECT %s FROM (%s) c", l.planColumns("c"), l.judged(o))
 	if forget := l.forgotten(o, snapshot, on("n", "s")); forget != "" && o.Backfill == nil {
-		b.WriteString("\nUNION ALL BY NAME\n" + forget)
+		b.WriteString("\nUNION ALL\n" + forget)
 	}
 	if l.Sync.Withheld != "" && o.Backfill == nil {
-		b.WriteString("\nUNION ALL BY NAME\n" + l.takenBack(o, snapshot, on("w", "s")))
+		b.WriteString("\nUNION ALL\n" + l.takenBack(o, snapshot, on("w", "s")))
 	}
 	return b.String()
 }
@@ -65,8 +65,14 @@ func (l *Layout) insertSQL(o Options) string {
 // takenBack are the removes of rows that were inserted and do not consent any more. The snapshot remembers keys alone, so what they
 // are removed by comes from the model, where they still stand.
 func (l *Layout) takenBack(o Options, snapshot, on string) string {
-	query := fmt.Sprintf("SELECT %s, w.key_hash, 'remove' AS operation, '%s' AS state, '%s' AS reason, s.remote_id, s.origin, true AS acknowledged, false AS from_model, true AS matched FROM (SELECT w.*, %s AS key_hash FROM w) w JOIN %s s ON %s",
-		l.list("w"), Send, Consent, l.keyHash("w.dest_key"), snapshot, on)
+	values := map[string]string{
+		"key_hash": "w.key_hash", "operation": "'remove'", "state": "'" + Send + "'", "reason": "'" + Consent + "'", "remote_id": "s.remote_id",
+		"origin": "s.origin", "acknowledged": "true", "from_model": "false", "matched": "true",
+	}
+	for _, c := range l.columns() {
+		values[c.Column] = "w." + l.Dialect.Quote(c.Column)
+	}
+	query := fmt.Sprintf("SELECT %s FROM (SELECT w.*, %s AS key_hash FROM w) w JOIN %s s ON %s", l.planRow(values), l.keyHash("w.dest_key"), snapshot, on)
 	if at := l.atVendor(o); at != "" {
 		query = "SELECT * FROM (" + query + ") c WHERE NOT (" + at + ")"
 	}
@@ -126,8 +132,13 @@ func (l *Layout) forgotten(o Options, snapshot, on string) string {
 	if l.Sync.Withheld != "" {
 		others += "s.dest_key NOT IN (SELECT dest_key FROM w WHERE dest_key IS NOT NULL) AND "
 	}
-	return fmt.Sprintf("SELECT s.primary_key, s.dest_key, s.key_hash, '%s' AS operation, CASE WHEN n.dest_key IS NOT NULL THEN '%s' WHEN %s < %d THEN '%s' ELSE '%s' END AS state, false AS acknowledged, false AS from_model, true AS matched FROM %s s LEFT JOIN n ON %s WHERE %s((n.dest_key IS NULL) = (s.hash = 0) OR (s.hash > 0 AND s.hash < %[4]d))",
-		Forget, cameBack, left, o.Now.Add(-keep).Unix(), Send, newlyLeft, snapshot, on, others)
+	values := map[string]string{
+		"primary_key": "s.primary_key", "dest_key": "s.dest_key", "key_hash": "s.key_hash", "operation": "'" + string(Forget) + "'",
+		"state":        fmt.Sprintf("CASE WHEN n.dest_key IS NOT NULL THEN '%s' WHEN %s < %d THEN '%s' ELSE '%s' END", cameBack, left, o.Now.Add(-keep).Unix(), Send, newlyLeft),
+		"acknowledged": "false", "from_model": "false", "matched": "true",
+	}
+	return fmt.Sprintf("SELECT %s FROM %s s LEFT JOIN n ON %s WHERE %s((n.dest_key IS NULL) = (s.hash = 0) OR (s.hash > 0 AND s.hash < %d))",
+		l.planRow(values), snapshot, on, others, o.Now.Add(-keep).Unix())
 }
 
 func (l *Layout) leftSince(o Options) int64 {

@@ -326,7 +326,8 @@ func (l *Layout) effectiveOf(i int, alias, matched string) string {
 	n, s := alias+"."+q, "s."+q
 	value := n
 	if f.Tolerance > 0 {
-		value = fmt.Sprintf("CASE WHEN abs(CAST(%s AS DOUBLE) - CAST(%s AS DOUBLE)) <= %v THEN %s ELSE %s END", n, s, f.Tolerance, s, n)
+		d := l.Dialect
+		value = fmt.Sprintf("CASE WHEN abs(%s - %s) <= %v THEN %s ELSE %s END", d.Cast(n, warehouse.Float), d.Cast(s, warehouse.Float), f.Tolerance, s, n)
 	}
 	if f.Write == "on_add" {
 		// An add that was never acknowledged may not have been applied: then this is the add.

@@ -56,6 +56,7 @@ func TestKilledBetweenCheckpoints(t *testing.T) {
 			committed := p.query("SELECT count(*) FROM dray.snapshot_people")[0]
 			r.answer = nil
 			r.state()
+			p.leaseEnds()
 			rep := p.must(0)
 			_, _, changes := r.state()
 			if fmt.Sprint(rows-changes) != committed && c.lost || changes >= rows || rep.Unchanged+int64(changes) != rows {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"testing"
 
-	"github.com/dray-dev/dray/connectors/registry"
 	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/sync/run"
 )
@@ -34,7 +33,7 @@ func TestKeysWhoseHashesCollide(t *testing.T) {
 			"ALTER TABLE raw.people ALTER id TYPE VARCHAR")
 		deps := p.deps()
 		deps.OpenWarehouse = func(ctx context.Context, typ string, o map[string]any, dir string) (warehouse.Warehouse, error) {
-			w, err := registry.OpenWarehouse(ctx, typ, o, dir)
+			w, err := openWarehouse(ctx, typ, o, dir)
 			return weak{w}, err
 		}
 		one := func(add, update, remove int64) {

@@ -158,7 +158,7 @@ func TestFieldsComeAndGo(t *testing.T) {
 	p.now = func() time.Time { return clock.Add(31 * 24 * time.Hour) }
 	p.remap("{n: n}")
 	p.must(0)
-	if got := p.query("SELECT string_agg(column_name) FROM information_schema.columns WHERE table_name = 'snapshot_people'"); strings.Contains(got[0], "email") || !strings.Contains(got[0], "name") {
+	if got := p.query("SELECT string_agg(column_name, ',') FROM information_schema.columns WHERE table_name = 'snapshot_people'"); strings.Contains(got[0], "email") || !strings.Contains(got[0], "name") {
 		t.Fatalf("columns after 31 days: %v", got)
 	}
 }

@@ -139,12 +139,12 @@ func TestValuesThatAreTheSame(t *testing.T) {
 	r := newReceiver(t)
 	p := fielded(t, r, "{tags: tags, doc: doc, steps: {column: tags, ordered: true, trigger: false}}", "mode: upsert\nkey: {id: id}")
 	p.exec("ALTER TABLE raw.people ADD COLUMN tags VARCHAR[]", "ALTER TABLE raw.people ADD COLUMN doc JSON",
-		`INSERT INTO raw.people VALUES (1, 'e', 'n', 1, ['b', 'a'], '{"x": 1, "y": [1, 2]}')`)
+		`INSERT INTO raw.people VALUES (1, 'e', 'n', 1, ARRAY['b', 'a'], '{"x": 1, "y": [1, 2]}')`)
 	p.must(0)
 	if store, _, _ := r.state(); canonical(store[`{"id":1}`]["tags"]) != `["a","b"]` || canonical(store[`{"id":1}`]["steps"]) != `["b","a"]` {
 		t.Fatalf("the destination holds %v", store)
 	}
-	p.exec(`UPDATE raw.people SET tags = ['a', 'b'], doc = '{"y":[1,2],"x":1}'`)
+	p.exec(`UPDATE raw.people SET tags = ARRAY['a', 'b'], doc = '{"y":[1,2],"x":1}'`)
 	if rep := p.must(0); rep.Requests != 0 {
 		t.Fatalf("the same values: %s", canonical(rep))
 	}

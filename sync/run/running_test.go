@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dray-dev/dray/connectors/registry"
 	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/internal/diag"
 	"github.com/dray-dev/dray/sync/report"
@@ -22,7 +21,7 @@ func (shared) Close() error { return nil }
 // sessions opens sessions of one project in one process.
 func sessions(t *testing.T, p *project, n int) []*run.Session {
 	t.Helper()
-	w, err := registry.OpenWarehouse(context.Background(), "duckdb", map[string]any{"path": "w.duckdb"}, p.dir)
+	w, err := openWarehouse(context.Background(), "duckdb", map[string]any{"path": "w.duckdb"}, p.dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -374,8 +374,8 @@ func TestRunsInTheWarehouse(t *testing.T) {
 	if got[0] != "running succeeded succeeded stopped" {
 		t.Fatalf("runs: %v", got)
 	}
-	got = p.query("SELECT CAST(json_extract(report, '$.delivered.add') AS INTEGER) FROM dray.runs_v1 WHERE status = 'succeeded' AND run_id = '" + first.RunID + "'")
-	if len(got) != 1 || got[0] != "20" {
+	got = p.query("SELECT CASE WHEN report LIKE '%\"delivered\":{\"add\":20,%' THEN 'as run' ELSE report END FROM dray.runs_v1 WHERE status = 'succeeded' AND run_id = '" + first.RunID + "'")
+	if len(got) != 1 || got[0] != "as run" {
 		t.Fatalf("report of the first run: %v", got)
 	}
 }

@@ -41,6 +41,7 @@ func TestKilledRemovesCountInTheWindow(t *testing.T) {
 	_ = s.Close()
 	_ = w.Close()
 	r.answer = nil
+	p.leaseEnds()
 	p.exec("DELETE FROM raw.people WHERE id < 16") // 8 more: over the floor of 10 in one window
 	if rep := p.must(4); rep.Held.Remove != 8 || rep.Delivered.Remove != 0 {
 		t.Fatalf("after the kill: %s", canonical(rep))

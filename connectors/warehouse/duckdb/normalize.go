@@ -2,9 +2,8 @@ package duckdb
 
 import (
 	"fmt"
-	"strings"
 
-	"github.com/nyaruka/phonenumbers"
+	"github.com/dray-dev/dray/connectors/warehouse"
 )
 
 // trimmed is a value as text without white space around it: trim alone takes off blanks only.
@@ -23,40 +22,16 @@ func (Dialect) NormalizeEmail(expr string) string {
 // NormalizePhone gives E.164: digits with the country's code, the trunk prefix and an extension taken off. A number with + or 00 before
 // it is of whatever country it names; of the others, NULL for one that is too long or too short for the country.
 func (Dialect) NormalizePhone(expr, country string) string {
-	country = strings.ToUpper(country)
-	code := phonenumbers.GetCountryCodeForRegion(country)
-	trunk := phonenumbers.GetNddPrefixForRegion(country, true)
-	national := nationalNumber(code)
+	rules := warehouse.PhoneRulesOf(country)
 	raw := "regexp_replace(lower(CAST(" + expr + ` AS VARCHAR)), '(;|#|ext|x).*$|\(0\)', '', 'g')`
 	digits := "regexp_replace(" + raw + ", '[^0-9]', '', 'g')"
-	abroad := "00"
-	if code == 1 {
-		abroad = "011"
-	}
 	e164 := fmt.Sprintf(`CASE WHEN regexp_matches(%[1]s, '^[^0-9]*\+') THEN '+' || %[2]s
 	WHEN %[2]s LIKE '%[3]s%%' THEN '+' || substr(%[2]s, %[4]d)
 	WHEN regexp_full_match(%[2]s, '%[5]s%[6]s') THEN '+%[7]d' || substr(%[2]s, %[8]d)
 	WHEN regexp_full_match(%[2]s, '%[6]s') THEN '+%[7]d' || %[2]s
 	WHEN regexp_full_match(%[2]s, '%[7]d%[6]s') THEN '+' || %[2]s END`,
-		raw, digits, abroad, len(abroad)+1, trunk, national, code, len(trunk)+1)
+		raw, digits, rules.Abroad, len(rules.Abroad)+1, rules.Trunk, rules.National, rules.Code, len(rules.Trunk)+1)
 	return "CASE WHEN regexp_full_match(" + e164 + `, '\+[1-9][0-9]{6,14}') THEN ` + e164 + " END"
-}
-
-// nationalNumber is a regular expression for as many digits as numbers of a country have after its code and without a trunk prefix.
-func nationalNumber(code int) string {
-	var lengths []string
-	number := uint64(2)
-	for n := 1; n <= 15; n++ {
-		country, national := int32(code), number
-		number *= 10
-		if phonenumbers.IsPossibleNumberWithReason(&phonenumbers.PhoneNumber{CountryCode: &country, NationalNumber: &national}) == phonenumbers.IS_POSSIBLE {
-			lengths = append(lengths, fmt.Sprintf("[0-9]{%d}", n))
-		}
-	}
-	if len(lengths) == 0 { // not in the library: any that E.164 has room for
-		return "[0-9]{4,14}"
-	}
-	return "(?:" + strings.Join(lengths, "|") + ")"
 }
 
 // NormalizeName folds case, accents and the Nordic letters, and spaces.

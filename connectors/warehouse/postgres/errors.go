@@ -1,0 +1,68 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"regexp"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/dray-dev/dray/connectors/warehouse"
+)
+
+var quoted = regexp.MustCompile(`(?s)'(?:[^']|'')*'|"(?:[^"]|"")*"|\([^()]*\)=\([^()]*\)`)
+
+// wrap makes the server's error one of the contract's. In errors about data the server quotes values, which are taken out (I6); in
+// errors about names and syntax it quotes names.
+func wrap(err error, statement string) error {
+	if err == nil {
+		return nil
+	}
+	var known *warehouse.QueryError
+	if errors.As(err, &known) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	var pe *pgconn.PgError
+	if !errors.As(err, &pe) {
+		var ne net.Error
+		if errors.As(err, &ne) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || pgconn.SafeToRetry(err) || strings.Contains(err.Error(), "conn closed") {
+			return &warehouse.QueryError{Msg: "the connection to PostgreSQL broke", Err: warehouse.ErrEngine}
+		}
+		return &warehouse.QueryError{Msg: quoted.ReplaceAllString(err.Error(), "'***'"), Err: err}
+	}
+	out := &warehouse.QueryError{Msg: pe.Message, Err: pe, Line: lineOf(statement, int(pe.Position))}
+	switch class := pe.Code[:2]; {
+	case pe.Code == "42P01", pe.Code == "3F000":
+		out.Err = warehouse.ErrNotFound
+	case pe.Code == "25006":
+		out.Err = warehouse.ErrReadOnly
+	case pe.Code == "42501":
+		out.Err = warehouse.ErrReadOnly
+	case class == "08", class == "53", class == "57", class == "58", class == "XX", class == "40":
+		out.Err = warehouse.ErrEngine
+	case class == "42":
+	default:
+		out.Msg = quoted.ReplaceAllString(out.Msg, "'***'")
+	}
+	return out
+}
+
+// lineOf is the line of a position in a statement, both from 1; 0 where there is none.
+func lineOf(statement string, position int) int {
+	if position <= 0 {
+		return 0
+	}
+	line := 1
+	for i, r := range []rune(statement) {
+		if i+1 >= position {
+			break
+		}
+		if r == '\n' {
+			line++
+		}
+	}
+	return line
+}

@@ -1,0 +1,277 @@
+// Package postgres is the PostgreSQL warehouse, version 14 and later.
+//
+// Dray's tables, and what it builds, stand in the project's schema; a few functions that PostgreSQL lacks in dray_functions. Reads
+// stream, loads go by COPY, and what must be all or nothing is one transaction.
+package postgres
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/internal/diag"
+)
+
+//go:embed functions.sql
+var functions string
+
+// Warehouse is a pool of connections to one database. Safe for concurrent use.
+type Warehouse struct {
+	pool    *pgxpool.Pool
+	dialect Dialect
+}
+
+// Open connects. options are the keys of `warehouse:` besides type: url, or host, port, user, password, database and sslmode; role,
+// statement_timeout and connections.
+func Open(ctx context.Context, options map[string]any, _ string) (*Warehouse, error) {
+	cfg, err := parse(options)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, openError(err)
+	}
+	w := &Warehouse{pool: pool}
+	if err := w.prepare(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+func parse(options map[string]any) (*pgxpool.Config, error) {
+	invalid := func(format string, args ...any) error {
+		return diag.Errorf(diag.Invalid, "warehouse.option", format, args...)
+	}
+	text := func(key string) string {
+		if v, ok := options[key]; ok && v != nil {
+			return fmt.Sprint(v)
+		}
+		return ""
+	}
+	known := []string{"url", "host", "port", "user", "password", "database", "sslmode", "role", "statement_timeout", "connections"}
+	for key := range options {
+		if !strings.Contains(" "+strings.Join(known, " ")+" ", " "+key+" ") {
+			return nil, invalid("the PostgreSQL warehouse has no option %q", key).(*diag.Error).WithHint("it has %s", strings.Join(known, ", "))
+		}
+	}
+	dsn := text("url")
+	if dsn == "" {
+		if text("host") == "" || text("database") == "" {
+			return nil, invalid("the PostgreSQL warehouse needs url, or host and database").(*diag.Error).WithHint(`url: "${DATABASE_URL}"`)
+		}
+		u := url.URL{Scheme: "postgres", Host: text("host"), Path: "/" + text("database")}
+		query := url.Values{}
+		if strings.HasPrefix(text("host"), "/") { // a folder of sockets
+			u.Host = ""
+			query.Set("host", text("host"))
+		}
+		if port := text("port"); port != "" {
+			if u.Host == "" {
+				query.Set("port", port)
+			} else {
+				u.Host = net.JoinHostPort(u.Host, port)
+			}
+		}
+		if user := text("user"); user != "" {
+			u.User = url.UserPassword(user, text("password"))
+		}
+		if mode := text("sslmode"); mode != "" {
+			query.Set("sslmode", mode)
+		}
+		u.RawQuery = query.Encode()
+		dsn = u.String()
+	}
+	cfg, err := pgxpool.ParseConfig(dsn)
+	if err != nil { // it may quote the password
+		return nil, invalid("the url of the PostgreSQL warehouse does not read").(*diag.Error).WithHint("postgres://user:password@host:5432/database")
+	}
+	cfg.MaxConns = 8
+	if n := text("connections"); n != "" {
+		k, err := strconv.Atoi(n)
+		if err != nil || k < 2 {
+			return nil, invalid("connections of the PostgreSQL warehouse must be a whole number of at least 2")
+		}
+		cfg.MaxConns = int32(k) //nolint:gosec // small
+	}
+	params := cfg.ConnConfig.RuntimeParams
+	params["timezone"], params["datestyle"], params["intervalstyle"] = "UTC", "ISO, YMD", "postgres"
+	params["bytea_output"], params["extra_float_digits"], params["lock_timeout"] = "hex", "1", "60s"
+	if params["application_name"] == "" {
+		params["application_name"] = "dray"
+	}
+	if t := text("statement_timeout"); t != "" {
+		d, err := time.ParseDuration(t)
+		if err != nil {
+			return nil, invalid("statement_timeout of the PostgreSQL warehouse is not a duration such as 10m")
+		}
+		params["statement_timeout"] = strconv.FormatInt(d.Milliseconds(), 10)
+	}
+	if role := text("role"); role != "" {
+		cfg.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
+			_, err := c.Exec(ctx, "SET ROLE "+Dialect{}.Quote(role))
+			return err
+		}
+	}
+	// Statements are all different, so none is prepared for later.
+	cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeDescribeExec
+	if cfg.ConnConfig.ConnectTimeout == 0 {
+		cfg.ConnConfig.ConnectTimeout = 15 * time.Second
+	}
+	return cfg, nil
+}
+
+// oldest is the first release that has what Dray's statements need: TID range scans and hash_record_extended.
+const oldest = 140000
+
+// prepare reads the release and makes the functions where they are missing.
+func (w *Warehouse) prepare(ctx context.Context) error {
+	var version, encoding string
+	if err := w.pool.QueryRow(ctx, "SELECT current_setting('server_version_num'), current_setting('server_encoding')").Scan(&version, &encoding); err != nil {
+		return openError(err)
+	}
+	n, _ := strconv.Atoi(version)
+	if n < oldest {
+		return diag.Errorf(diag.Invalid, "warehouse.release", "PostgreSQL %d is too old", n/10000).WithHint("Dray needs 14 or later")
+	}
+	if encoding != "UTF8" {
+		return diag.Errorf(diag.Invalid, "warehouse.encoding", "the database has the encoding %s", encoding).WithHint("Dray needs a database in UTF8")
+	}
+	w.dialect.release = strconv.Itoa(n / 10000)
+	var have bool
+	mark := Dialect{}.Text(digest(functions))
+	if err := w.pool.QueryRow(ctx, "SELECT coalesce(obj_description(to_regnamespace('"+Functions+"'), 'pg_namespace') = "+mark+", false)").Scan(&have); err != nil {
+		return openError(err)
+	}
+	if have {
+		return nil
+	}
+	// Two processes may come at once: the lock lets one make them. It is freed with the transaction.
+	err := w.Atomic(ctx, "SELECT pg_advisory_xact_lock(7310868735)", "CREATE SCHEMA IF NOT EXISTS "+Functions, functions,
+		"COMMENT ON SCHEMA "+Functions+" IS "+mark)
+	if err != nil {
+		return &diag.Error{
+			Kind: diag.Failed, Code: "warehouse.functions", Msg: "making the schema " + Functions, Err: err,
+			Hint: "let an owner of the database run: CREATE SCHEMA " + Functions + " AUTHORIZATION <the user of dray>",
+		}
+	}
+	return nil
+}
+
+func openError(err error) error {
+	e := &diag.Error{Kind: diag.Failed, Code: "warehouse.open", Msg: "connecting to PostgreSQL"}
+	var pe *pgconn.PgError
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &pe):
+		e.Err = errors.New(pe.Message)
+		switch pe.Code {
+		case "28P01", "28000":
+			e.Hint = "check user and password of warehouse: in dray.yaml"
+		case "3D000":
+			e.Hint = "check database of warehouse: in dray.yaml"
+		}
+	case errors.As(err, &dns):
+		e.Err, e.Hint = errors.New("the host is not known"), "check host of warehouse: in dray.yaml"
+	default: // the driver's text names user and host, never the password
+		e.Err, e.Hint = errors.New(lastOf(err)), "check host, port and that the server takes connections from here"
+	}
+	return e
+}
+
+// lastOf is the innermost error's text.
+func lastOf(err error) string {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err.Error()
+		}
+		err = inner
+	}
+}
+
+// Dialect writes PostgreSQL's SQL.
+func (w *Warehouse) Dialect() warehouse.Dialect { return w.dialect }
+
+// Close ends all connections.
+func (w *Warehouse) Close() error { w.pool.Close(); return nil }
+
+// Exec runs one statement.
+func (w *Warehouse) Exec(ctx context.Context, statement string) (int64, error) {
+	tag, err := w.pool.Exec(ctx, statement, pgx.QueryExecModeSimpleProtocol)
+	return tag.RowsAffected(), wrap(err, statement)
+}
+
+// Atomic runs the statements in one transaction.
+func (w *Warehouse) Atomic(ctx context.Context, statements ...string) error {
+	tx, err := w.pool.Begin(ctx)
+	if err != nil {
+		return wrap(err, "")
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // after Commit it does nothing; before it, the first error is the one to tell
+	for _, s := range statements {
+		if _, err := tx.Exec(ctx, s, pgx.QueryExecModeSimpleProtocol); err != nil {
+			return wrap(err, s)
+		}
+	}
+	return wrap(tx.Commit(ctx), "")
+}
+
+// Columns describes a query without running it.
+func (w *Warehouse) Columns(ctx context.Context, query string) ([]warehouse.Column, error) {
+	conn, err := w.pool.Acquire(ctx)
+	if err != nil {
+		return nil, wrap(err, "")
+	}
+	defer conn.Release()
+	described, err := conn.Conn().PgConn().Prepare(ctx, "", query, nil)
+	if err != nil {
+		return nil, wrap(err, query)
+	}
+	if len(described.Fields) == 0 {
+		return nil, nil
+	}
+	names := make([]string, len(described.Fields))
+	for i, f := range described.Fields {
+		names[i] = fmt.Sprintf("format_type(%d, %d)", f.DataTypeOID, f.TypeModifier)
+	}
+	types := make([]any, len(names))
+	found := make([]string, len(names))
+	for i := range found {
+		types[i] = &found[i]
+	}
+	if err := conn.QueryRow(ctx, "SELECT "+strings.Join(names, ", ")).Scan(types...); err != nil {
+		return nil, wrap(err, "")
+	}
+	out := make([]warehouse.Column, len(found))
+	for i, f := range described.Fields {
+		out[i] = warehouse.Column{Name: f.Name, Type: found[i], Kind: w.dialect.KindOf(found[i])}
+	}
+	return out, nil
+}
+
+// Exists tells whether a table or view is there.
+func (w *Warehouse) Exists(ctx context.Context, t warehouse.Table) (bool, error) {
+	d := w.dialect
+	schema := "current_schema()"
+	if t.Schema != "" {
+		schema = d.Text(short(t.Schema))
+	}
+	query := "SELECT EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname = " +
+		schema + " AND c.relname = " + d.Text(short(t.Name)) + ")"
+	var there bool
+	err := w.pool.QueryRow(ctx, query).Scan(&there)
+	return there, wrap(err, query)
+}
