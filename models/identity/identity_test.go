@@ -12,7 +12,7 @@ import (
 
 	"github.com/dray-dev/dray/config"
 	"github.com/dray-dev/dray/connectors/warehouse"
-	"github.com/dray-dev/dray/connectors/warehouse/duckdb"
+	"github.com/dray-dev/dray/connectors/warehouse/conformance"
 )
 
 // TestMain draws fewer cases than rapid does by itself: each is some builds in a database. -rapid.checks=1000 draws more.
@@ -23,15 +23,7 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-func open(t testing.TB) warehouse.Warehouse {
-	t.Helper()
-	w, err := duckdb.Open(context.Background(), map[string]any{"path": ":memory:"}, t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { w.Close() })
-	return w
-}
+func open(t testing.TB) warehouse.Warehouse { t.Helper(); return conformance.Open(t) }
 
 func exec(t testing.TB, w warehouse.Warehouse, statements ...string) {
 	t.Helper()
@@ -153,7 +145,7 @@ func TestOlderProfileSurvivesWithoutTimes(t *testing.T) {
 	spec := customer(&config.Input{Identifiers: map[string]string{"user_id": "uid", "email": "mail"}})
 	day := func(n int, rows string) []string {
 		spec.AsOf = asOf.AddDate(0, 0, n)
-		exec(t, w, "CREATE OR REPLACE TABLE t1 AS SELECT * FROM (VALUES "+rows+") v(uid, mail)")
+		exec(t, w, w.Dialect().CreateTableAs(warehouse.Table{Name: "t1"}, "SELECT * FROM (VALUES "+rows+") v(uid, mail)"))
 		build(t, w, spec)
 		return query(t, w, "SELECT DISTINCT profile_id FROM identity_customer")
 	}

@@ -3,7 +3,7 @@ package identity
 import (
 	"encoding/csv"
 	"errors"
-	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/dray-dev/dray/config"
+	"github.com/dray-dev/dray/connectors/warehouse"
 )
 
 // TestPeopleByEmail holds the partition of real-looking people, by equal normalised email, against a union-find of its own.
@@ -22,7 +23,7 @@ func TestPeopleByEmail(t *testing.T) {
 			t.Parallel()
 			records := readPeople(t, path)
 			w := open(t)
-			exec(t, w, fmt.Sprintf("CREATE TABLE people AS SELECT * FROM read_csv('%s', all_varchar = true)", path))
+			loadCSV(t, w, "people", path)
 			spec := specOf(&config.Entity{Name: "customer", Identifiers: []*config.Identifier{
 				{Name: "record"}, {Name: "email", Normalize: &config.Normalize{Kind: "email"}},
 			}}, &config.Input{Name: "people", Identifiers: map[string]string{"record": "unique_id", "email": "email"}})
@@ -85,4 +86,40 @@ func partition(records [][2]string) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// loadCSV makes a table of a file: every column a text, NULL where it is empty.
+func loadCSV(t *testing.T, w warehouse.Warehouse, table, path string) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r := csv.NewReader(f)
+	header, err := r.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	columns := make([]string, len(header))
+	for i, name := range header {
+		columns[i] = w.Dialect().Quote(name) + " VARCHAR"
+	}
+	exec(t, w, "CREATE TABLE "+table+" ("+strings.Join(columns, ", ")+")")
+	_, err = w.Load(t.Context(), warehouse.Table{Name: table}, header, func() ([]any, error) {
+		record, err := r.Read()
+		if err == io.EOF {
+			return nil, nil
+		}
+		values := make([]any, len(record))
+		for i, v := range record {
+			if v != "" {
+				values[i] = v
+			}
+		}
+		return values, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -67,9 +67,8 @@ func load(t testing.TB, w warehouse.Warehouse, table string, rows []row) {
 		}
 		values = append(values, fmt.Sprintf("(%s, %s, %s, %s)", r.text(0), r.text(1), r.text(2), day))
 	}
-	exec(t, w, fmt.Sprintf(`CREATE OR REPLACE TABLE %s AS
-		SELECT CAST(uid AS VARCHAR) AS uid, CAST(mail AS VARCHAR) AS mail, CAST(anon AS VARCHAR) AS anon, CAST(ts AS TIMESTAMP) AS ts
-		FROM (VALUES %s) v(uid, mail, anon, ts)`, table, strings.Join(values, ", ")))
+	exec(t, w, w.Dialect().CreateTableAs(warehouse.Table{Name: table}, fmt.Sprintf(`SELECT CAST(uid AS VARCHAR) AS uid, CAST(mail AS VARCHAR) AS mail, CAST(anon AS VARCHAR) AS anon, CAST(ts AS TIMESTAMP) AS ts
+		FROM (VALUES %s) v(uid, mail, anon, ts)`, strings.Join(values, ", "))))
 }
 
 func allColumns(name string) *config.Input {

@@ -22,6 +22,15 @@ type Input struct {
 // profile that owns their most trusted value, and values that no linking input has are nobody's.
 func (in Input) Links() bool { return in.Link == nil || *in.Link }
 
+// FromItem is the input in a FROM clause: a query has a name there, which some engines insist on; a table keeps its own, which
+// the project's SQL may use.
+func (in Input) FromItem() string {
+	if strings.HasPrefix(in.Source, "(") {
+		return in.Source + " AS input_rows"
+	}
+	return in.Source
+}
+
 // Relation is an input whose columns are known.
 type Relation struct {
 	Input
@@ -31,7 +40,7 @@ type Relation struct {
 
 // Describe asks the warehouse for an input's columns.
 func Describe(ctx context.Context, w warehouse.Warehouse, in Input) (Relation, error) {
-	columns, err := w.Columns(ctx, "SELECT * FROM "+in.Source)
+	columns, err := w.Columns(ctx, "SELECT * FROM "+in.Source+" AS x")
 	if err != nil {
 		return Relation{}, &diag.Error{Kind: kindOf(err), Pos: in.Node.At("from"), Code: "entity.input", Msg: "reading input " + in.Name, Err: err}
 	}
@@ -92,7 +101,7 @@ func (r Relation) Time(ctx context.Context, w warehouse.Warehouse) (string, erro
 	if err != nil {
 		return "", err
 	}
-	columns, err := w.Columns(ctx, "SELECT "+expr+" AS x FROM "+r.Source)
+	columns, err := w.Columns(ctx, "SELECT "+expr+" AS x FROM "+r.FromItem())
 	if err != nil {
 		return "", &diag.Error{Kind: kindOf(err), Pos: pos, Code: "entity.at", Msg: "reading at: of input " + r.Name, Err: err}
 	}

@@ -76,7 +76,7 @@ func (r Relation) Rows(entity *config.Entity, table warehouse.Table) (string, er
 	return fmt.Sprintf(`(SELECT %s
 	FROM (SELECT *, %s FROM %s) AS r
 	%s
-	WHERE %s IS NOT NULL)`, strings.Join(columns, ", "), strings.Join(values, ", "), r.Source, strings.Join(joins, "\n\t"), owner), nil
+	WHERE %s IS NOT NULL)`, strings.Join(columns, ", "), strings.Join(values, ", "), r.FromItem(), strings.Join(joins, "\n\t"), owner), nil
 }
 
 // sharedID is the id of a row that has only refused values: of its input and its primary key, or of all its columns where no

@@ -114,7 +114,7 @@ func (b *builder) stageQuery(ctx context.Context, r Relation) (query string, lev
 			v, v, b.surrogate(v, level), level, level, v, level))
 	}
 	return fmt.Sprintf("SELECT %s, seen\nFROM (SELECT %s, seen\n\tFROM (SELECT %s, %s AS seen FROM %s) AS n) AS v",
-		strings.Join(columns, ", "), strings.Join(outer, ", "), strings.Join(inner, ", "), seen, r.Source), levels, nil
+		strings.Join(columns, ", "), strings.Join(outer, ", "), strings.Join(inner, ", "), seen, r.FromItem()), levels, nil
 }
 
 // countIgnored counts values that identify nobody, and rows that have no other.

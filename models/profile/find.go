@@ -292,7 +292,7 @@ FROM (SELECT %s, seen FROM (SELECT %s, %s AS seen FROM %s) AS n) AS m
 WHERE %s
 GROUP BY %[1]s
 ORDER BY first_seen NULLS LAST, %[1]s
-LIMIT %[7]d`, all, strings.Join(outer, ", "), strings.Join(inner, ", "), seen, in.Source, strings.Join(whose, " OR "), shown+1))
+LIMIT %[7]d`, all, strings.Join(outer, ", "), strings.Join(inner, ", "), seen, in.FromItem(), strings.Join(whose, " OR "), shown+1))
 	return names, rows, err
 }
 

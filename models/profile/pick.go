@@ -273,7 +273,7 @@ func (b *builder) planMostFrequent(t *trait, candidates []candidate) {
 func (b *builder) probePick(t *trait, candidates []candidate) string {
 	var union []string
 	for _, c := range candidates {
-		q := fmt.Sprintf("(SELECT %s FROM %s WHERE %s", strings.Join(c.values, ", "), c.in.Source, c.where)
+		q := fmt.Sprintf("(SELECT %s FROM %s WHERE %s", strings.Join(c.values, ", "), c.in.FromItem(), c.where)
 		if t.OrderBy != "" {
 			if keys, err := b.orderBy(t); err == nil {
 				q += " ORDER BY " + orderText(keys)

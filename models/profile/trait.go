@@ -145,7 +145,7 @@ func (b *builder) planAggregate(ctx context.Context, t *trait) error {
 	}
 	p := b.pass(in, where)
 	column := p.add(value)
-	t.probe = "SELECT " + value + " AS x FROM " + in.Source + whereClause(where)
+	t.probe = "SELECT " + value + " AS x FROM " + in.FromItem() + whereClause(where)
 	t.columns = []traitColumn{{t.Name, b.withDefault(fmt.Sprintf("CASE WHEN %s.%s IS NULL THEN (SELECT %s FROM %s AS e WHERE FALSE) ELSE %s.%s END",
 		p.name, owner, value, in.Source, p.name, column), t.Default)}}
 	return nil

@@ -10,22 +10,14 @@ import (
 
 	"github.com/dray-dev/dray/config"
 	"github.com/dray-dev/dray/connectors/warehouse"
-	"github.com/dray-dev/dray/connectors/warehouse/duckdb"
+	"github.com/dray-dev/dray/connectors/warehouse/conformance"
 	"github.com/dray-dev/dray/internal/diag"
 	"github.com/dray-dev/dray/models/identity"
 )
 
 var asOf = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func open(t testing.TB) warehouse.Warehouse {
-	t.Helper()
-	w, err := duckdb.Open(context.Background(), map[string]any{"path": ":memory:"}, t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { w.Close() })
-	return w
-}
+func open(t testing.TB) warehouse.Warehouse { t.Helper(); return conformance.Open(t) }
 
 func exec(t testing.TB, w warehouse.Warehouse, statements ...string) {
 	t.Helper()

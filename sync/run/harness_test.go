@@ -2,7 +2,6 @@ package run_test
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,6 +18,7 @@ import (
 	"github.com/dray-dev/dray/connectors/destination"
 	"github.com/dray-dev/dray/connectors/registry"
 	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/connectors/warehouse/conformance"
 	"github.com/dray-dev/dray/sync/report"
 	"github.com/dray-dev/dray/sync/run"
 )
@@ -172,41 +172,16 @@ func (p *project) deps() run.Deps {
 	return run.Deps{Connector: connector, OpenWarehouse: openWarehouse, Now: func() time.Time { return p.now() }}
 }
 
-// server, where it is set, is a PostgreSQL server that stands in for DuckDB: each project's folder has a database of its own there.
-// The tests are the same.
-var server = os.Getenv("DRAY_TEST_POSTGRES")
+// server, where it is set, is a PostgreSQL server on which the same tests run instead of DuckDB.
+var server = conformance.Postgres()
 
-func openWarehouse(ctx context.Context, typ string, options map[string]any, dir string) (warehouse.Warehouse, error) {
-	if server == "" {
-		return registry.OpenWarehouse(ctx, typ, options, dir)
+func openWarehouse(ctx context.Context, _ string, options map[string]any, dir string) (warehouse.Warehouse, error) {
+	file, ok := options["path"].(string)
+	if !ok {
+		file = ":memory:"
 	}
-	name := databaseOf(dir)
-	root, err := registry.OpenWarehouse(ctx, "postgres", map[string]any{"url": server + "/postgres"}, dir)
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	rows, err := root.Query(ctx, "SELECT 1 FROM pg_database WHERE datname = '"+name+"'")
-	if err != nil {
-		return nil, err
-	}
-	there := rows.Next()
-	_ = rows.Close()
-	if !there {
-		if _, err := root.Exec(ctx, "CREATE DATABASE "+name); err != nil {
-			return nil, err
-		}
-	}
-	w, err := registry.OpenWarehouse(ctx, "postgres", map[string]any{"url": server + "/" + name}, dir)
-	if err != nil || there {
-		return w, err
-	}
-	_, err = w.Exec(ctx, "CREATE FUNCTION range(n bigint) RETURNS SETOF bigint LANGUAGE sql AS 'SELECT generate_series(0, n - 1)'")
-	return w, err
+	return conformance.OpenAt(ctx, dir, file)
 }
-
-// databaseOf is the database that a project's folder has on the server.
-func databaseOf(dir string) string { return fmt.Sprintf("t%x", sha256.Sum256([]byte(dir)))[:32] }
 
 // backup keeps the warehouse as it is; what it returns puts it back.
 func (p *project) backup() (restore func()) {
@@ -214,7 +189,7 @@ func (p *project) backup() (restore func()) {
 		kept := p.read("w.duckdb")
 		return func() { p.write("w.duckdb", kept) }
 	}
-	name := databaseOf(p.dir)
+	name := conformance.Database(p.dir)
 	root := func(statements ...string) {
 		w, err := registry.OpenWarehouse(context.Background(), "postgres", map[string]any{"url": server + "/postgres"}, p.dir)
 		if err != nil {

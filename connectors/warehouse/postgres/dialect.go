@@ -211,7 +211,8 @@ func (d Dialect) CreateTableAs(t warehouse.Table, query string) string {
 	beside := t
 	beside.Name = "dray_new_" + t.Name
 	return do(fmt.Sprintf(`DROP TABLE IF EXISTS %[1]s;
-CREATE %[2]s %[1]s AS %[3]s;
+CREATE %[2]s %[1]s AS %[3]s
+;
 PERFORM %[4]s.put_in_place(%[5]s, %[6]s, %[7]s);`,
 		d.Table(beside), kind, query, Functions, d.schemaText(t), d.Text(short(t.Name)), d.Text(short(beside.Name))))
 }
@@ -220,10 +221,12 @@ PERFORM %[4]s.put_in_place(%[5]s, %[6]s, %[7]s);`,
 func (d Dialect) CreateView(t warehouse.Table, query string) string {
 	return do(fmt.Sprintf(`PERFORM %[1]s.make_room_for_view(%[2]s, %[3]s);
 BEGIN
-  CREATE OR REPLACE VIEW %[4]s AS %[5]s;
+  CREATE OR REPLACE VIEW %[4]s AS %[5]s
+;
 EXCEPTION WHEN invalid_table_definition THEN
   DROP VIEW %[4]s CASCADE;
-  CREATE VIEW %[4]s AS %[5]s;
+  CREATE VIEW %[4]s AS %[5]s
+;
 END;`, Functions, d.schemaText(t), d.Text(short(t.Name)), d.Table(t), query))
 }
 

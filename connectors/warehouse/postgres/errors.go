@@ -33,7 +33,10 @@ func wrap(err error, statement string) error {
 		}
 		return &warehouse.QueryError{Msg: quoted.ReplaceAllString(err.Error(), "'***'"), Err: err}
 	}
-	out := &warehouse.QueryError{Msg: pe.Message, Err: pe, Line: lineOf(statement, int(pe.Position))}
+	out := &warehouse.QueryError{Msg: pe.Message, Line: lineOf(statement, int(pe.Position))}
+	if pe.InternalQuery != "" { // a statement within a block; its first line is the query's first line
+		out.Line = lineOf(pe.InternalQuery, int(pe.InternalPosition))
+	}
 	switch class := pe.Code[:2]; {
 	case pe.Code == "42P01", pe.Code == "3F000":
 		out.Err = warehouse.ErrNotFound
