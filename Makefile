@@ -7,16 +7,19 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 TESTFLAGS  ?=
 BENCHFLAGS ?=
 
-.PHONY: help build test race lint fmt golden bench docs demo check clean
+.PHONY: help build test test-postgres race lint fmt golden bench docs demo check clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## the binary, in bin/dray
 	CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w' -o bin/dray ./cmd/dray
 
 test: ## all tests; ends with what was skipped, and why
 	@$(GO) run ./internal/testsum -timeout 20m $(TESTFLAGS) ./...
+
+test-postgres: ## the tests of models and syncs on a PostgreSQL of their own
+	@$(GO) run ./internal/pgtest/with $(GO) run ./internal/testsum -timeout 20m -short $(TESTFLAGS) ./connectors/warehouse/... ./models/build ./models/identity ./models/profile ./models/segment ./sync/run
 
 race: ## all tests under the race detector
 	@$(GO) run ./internal/testsum -race -timeout 45m $(TESTFLAGS) ./...

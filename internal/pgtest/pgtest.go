@@ -81,6 +81,12 @@ func (s *Server) Database(t testing.TB) string {
 	return s.url(name)
 }
 
+// Start starts the server and gives the URL of its database postgres.
+func (s *Server) Start() (string, error) {
+	s.once.Do(s.start)
+	return s.url("postgres"), s.err
+}
+
 func (s *Server) url(database string) string {
 	return "postgres://dray@/" + database + "?host=" + s.dir
 }

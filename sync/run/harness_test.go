@@ -191,7 +191,7 @@ func (p *project) backup() (restore func()) {
 	}
 	name := conformance.Database(p.dir)
 	root := func(statements ...string) {
-		w, err := registry.OpenWarehouse(context.Background(), "postgres", map[string]any{"url": server + "/postgres"}, p.dir)
+		w, err := registry.OpenWarehouse(context.Background(), "postgres", map[string]any{"url": server}, p.dir)
 		if err != nil {
 			p.t.Fatal(err)
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"net/url"
 	"os"
 	"testing"
 
@@ -13,7 +14,7 @@ import (
 	"github.com/dray-dev/dray/connectors/warehouse/postgres"
 )
 
-// PostgresVar names the variable with the URL, without a database, of a PostgreSQL server on which the tests of the engine run
+// PostgresVar names the variable with the URL of a PostgreSQL server on which the tests of the engine run
 // instead of DuckDB. Its user may make databases.
 const PostgresVar = "DRAY_TEST_POSTGRES"
 
@@ -45,7 +46,7 @@ func OpenAt(ctx context.Context, dir, file string) (warehouse.Warehouse, error) 
 		return w, nil
 	}
 	name := Database(dir)
-	root, err := postgres.Open(ctx, map[string]any{"url": Postgres() + "/postgres"}, dir)
+	root, err := postgres.Open(ctx, map[string]any{"url": Postgres()}, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +60,7 @@ func OpenAt(ctx context.Context, dir, file string) (warehouse.Warehouse, error) 
 			return nil, err
 		}
 	}
-	w, err := postgres.Open(ctx, map[string]any{"url": Postgres() + "/" + name}, dir)
+	w, err := postgres.Open(ctx, map[string]any{"url": URL(name)}, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +73,16 @@ func OpenAt(ctx context.Context, dir, file string) (warehouse.Warehouse, error) 
 		}
 	}
 	return w, nil
+}
+
+// URL is that of one of the server's databases.
+func URL(database string) string {
+	u, err := url.Parse(Postgres())
+	if err != nil {
+		return ""
+	}
+	u.Path = "/" + database
+	return u.String()
 }
 
 // Database is the database that a folder has on the server.

@@ -17,7 +17,13 @@ import (
 const Functions = "dray_functions"
 
 // Dialect writes PostgreSQL's SQL. The zero value writes everything but HashVersion, which names the server's release.
-type Dialect struct{ release string }
+type Dialect struct {
+	release string
+	fold    string // how lower() is told to fold letters beyond ASCII, where the database's own locale does not
+}
+
+// lower folds a text.
+func (d Dialect) lower(expr string) string { return "lower((" + expr + ")" + d.fold + ")" }
 
 // Name is postgres.
 func (Dialect) Name() string { return "postgres" }

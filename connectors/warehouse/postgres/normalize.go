@@ -12,8 +12,8 @@ func trimmed(expr string) string {
 }
 
 // NormalizeEmail lowers and trims; NULL for what is no address.
-func (Dialect) NormalizeEmail(expr string) string {
-	v := "lower(" + trimmed(expr) + ")"
+func (d Dialect) NormalizeEmail(expr string) string {
+	v := d.lower(trimmed(expr))
 	return "CASE WHEN " + v + ` ~ '^[^@\s]+@[^@\s]+\.[^@\s.]+$' THEN ` + v + " END"
 }
 
@@ -32,8 +32,8 @@ func (Dialect) NormalizePhone(expr, country string) string {
 }
 
 // NormalizeName folds case, accents and the Nordic letters, and spaces.
-func (Dialect) NormalizeName(expr string) string {
-	v := "lower(normalize(" + trimmed(expr) + ", NFC))" // å may be written as a and a ring
+func (d Dialect) NormalizeName(expr string) string {
+	v := d.lower("normalize(" + trimmed(expr) + ", NFC)") // å may be written as a and a ring
 	for _, r := range [][2]string{{"æ", "ae"}, {"ø", "oe"}, {"å", "aa"}, {"ß", "ss"}, {"œ", "oe"}, {"þ", "th"}, {"ð", "d"}} {
 		v = "replace(" + v + ", '" + r[0] + "', '" + r[1] + "')"
 	}
@@ -47,6 +47,6 @@ func (Dialect) NormalizeDate(expr string) string {
 }
 
 // NormalizeText trims and lowers.
-func (Dialect) NormalizeText(expr string) string {
-	return "nullif(lower(" + trimmed(expr) + "), '')"
+func (d Dialect) NormalizeText(expr string) string {
+	return "nullif(" + d.lower(trimmed(expr)) + ", '')"
 }

@@ -150,6 +150,18 @@ func (w *Warehouse) prepare(ctx context.Context) error {
 		return diag.Errorf(diag.Invalid, "warehouse.encoding", "the database has the encoding %s", encoding).WithHint("Dray needs a database in UTF8")
 	}
 	w.dialect.release = strconv.Itoa(n / 10000)
+	var folds, icu bool
+	if err := w.pool.QueryRow(ctx, "SELECT lower('Æ') = 'æ', EXISTS (SELECT 1 FROM pg_collation WHERE collname = 'und-x-icu')").Scan(&folds, &icu); err != nil {
+		return openError(err)
+	}
+	switch {
+	case folds:
+	case icu:
+		w.dialect.fold = ` COLLATE "und-x-icu"`
+	default:
+		return diag.Errorf(diag.Invalid, "warehouse.locale", "the database's locale folds no letters beyond ASCII, and the server has no ICU").
+			WithHint("make the database with a UTF-8 locale such as C.UTF-8")
+	}
 	var have bool
 	mark := Dialect{}.Text(digest(functions))
 	if err := w.pool.QueryRow(ctx, "SELECT coalesce(obj_description(to_regnamespace('"+Functions+"'), 'pg_namespace') = "+mark+", false)").Scan(&have); err != nil {
