@@ -50,6 +50,9 @@ func (g *giving) Write(ctx context.Context, b *destination.Batch) ([]destination
 // of every kind, of several columns of key, with fields that are left out where they are NULL.
 func TestRowsAsJSONAreTheirValues(t *testing.T) {
 	t.Parallel()
+	if server != "" {
+		t.Skip("PostgreSQL gives values only")
+	}
 	for name, sync := range map[string]string{
 		"delete":            "mode: mirror\nkey: {id: id}\non_remove: delete",
 		"set":               "mode: mirror\nkey: {id: id}\non_remove: {set: {name: gone}}",
