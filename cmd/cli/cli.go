@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/dray-dev/dray/config"
 	"github.com/dray-dev/dray/internal/diag"
@@ -64,6 +65,8 @@ func (a *app) run(ctx context.Context) (code int) {
 	root.SetIn(a.in)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
+	ctx, flush := a.startTraces(ctx)
+	defer flush()
 	err := root.ExecuteContext(ctx)
 	var elsewhere *exited
 	if errors.As(err, &elsewhere) {
@@ -86,6 +89,7 @@ type app struct {
 	flags          flags
 	log            *slog.Logger
 	progress       *progress
+	tracer         trace.Tracer // nil = no traces
 	code           int
 
 	// Of a command that serve does for another process: what it shares, where that process is, and who must hear that the

@@ -21,6 +21,7 @@ func (a *app) deps() run.Deps {
 		Log:           a.log,
 		Now:           time.Now,
 		Progress:      a.progress,
+		Tracer:        a.tracer,
 		Built:         a.progress.built,
 		Host:          a.host,
 	}

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/dray-dev/dray/connectors/destination"
 	"github.com/dray-dev/dray/internal/diag"
 	"github.com/dray-dev/dray/sync/plan"
@@ -52,6 +54,7 @@ type Config struct {
 	Settle      time.Duration // how long an unanswered request may still be applied
 	OnUncertain string        // skip: an unanswered insert is not tried again
 	Now         func() time.Time
+	Tracer      trace.Tracer                         // a span a request, of the first maxSpans; nil = none
 	After       func(time.Duration) <-chan time.Time // waits between tries; nil = time.After
 	Log         *slog.Logger
 	Progress    func(rows int64) // nil = none
@@ -118,7 +121,8 @@ type delivery struct {
 	requests atomic.Int64
 	retries  atomic.Int64
 	failures atomic.Int64 // batches in a row that ended without an answer
-	answered atomic.Bool  // some request was answered in this run
+	spans    atomic.Int64
+	answered atomic.Bool // some request was answered in this run
 	circuit  *circuit
 	down     atomic.Pointer[error] // why the last batch without an answer had none
 
@@ -242,8 +246,8 @@ func (p *page) result() Result {
 // batch is some rows of a page that go into one request.
 type batch struct {
 	page   *page
-	rows   []int           // of the page
-	bytes  int             // of its body, where a limit is known
+	rows   []int // of the page
+	bytes  int   // of its body, where a limit is known
 	pass   pass
 	values map[string]bool // of the rows, once a message must be held against them
 }

@@ -205,6 +205,8 @@ func (d *delivery) ask(ctx context.Context, b *batch, p part) (got []destination
 	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.Timeout)
 	defer cancel()
 	var requests atomic.Int64
+	rctx, end := d.span(rctx, b, p)
+	defer func() { end(err) }()
 	got, err = d.Destination.Write(httpx.Paid(httpx.Counted(rctx, &requests)), d.request(b, p.rows, p.attempt))
 	d.requests.Add(max(requests.Load(), 1)) // a destination without HTTP counts its writes
 	if err == nil && len(got) != len(p.rows) {

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/dray-dev/dray/connectors/destination"
 	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/models/build"
@@ -33,6 +35,7 @@ type Deps struct {
 	Log           *slog.Logger
 	Now           func() time.Time
 	After         func(time.Duration) <-chan time.Time // waits between tries; nil = time.After
+	Tracer        trace.Tracer                         // spans of the path; nil = none
 	PageRows      int64                                // planned rows a page; 0 = plan.PageRows
 	Progress      Progress                             // nil = none
 	Built         func(build.NodeResult)               // hears of each node of a build; nil = nobody

@@ -257,7 +257,7 @@ func (r *one) deliveryBase() deliver.Config {
 		Name: r.sync.Destination.Name, Destination: r.conn.dest, Spec: r.conn.spec, Object: r.sync.Object, Options: r.options, Container: r.bound.Container,
 		Run:   destination.Run{ID: r.holder.RunID, Sync: r.sync.Name, Object: r.sync.Object.Name, Mode: r.sync.Mode, Started: r.report.StartedAt},
 		Pacer: r.conn.pacer, Timeout: timeout(r.sync.Destination, r.conn.spec), Settle: settle(r.sync.Destination, r.conn),
-		OnUncertain: r.sync.Config.OnUncertain, Now: r.deps.now, After: r.deps.After, Log: r.log,
+		OnUncertain: r.sync.Config.OnUncertain, Now: r.deps.now, After: r.deps.After, Log: r.log, Tracer: r.deps.Tracer,
 	}
 }
 
@@ -423,7 +423,7 @@ func (s *sink) done(ctx context.Context, p deliver.Result) error {
 // commit is a checkpoint.
 func (s *sink) commit(ctx context.Context) error {
 	pages := s.set.Pages
-	if err := s.committer.Commit(ctx, s.set); err != nil {
+	if err := s.run.step(ctx, "commit", func(ctx context.Context) error { return s.committer.Commit(ctx, s.set) }); err != nil {
 		return err
 	}
 	s.set, s.last = commit.Set{Default: deliver.Delivered}, s.run.deps.now()
@@ -483,7 +483,7 @@ func (r *one) close(ctx context.Context, c *commit.Committer, set commit.Set, ca
 		statements = append(statements, r.ledger.PruneSQL(now.Add(-keep))...)
 	}
 	statements = append(statements, end, r.ledger.UnlockSQL(r.sync.Name, r.holder))
-	if err := c.Commit(ctx, set, statements...); err != nil {
+	if err := r.step(ctx, "commit", func(ctx context.Context) error { return c.Commit(ctx, set, statements...) }); err != nil {
 		r.closed = false
 		return err
 	}

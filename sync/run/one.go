@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/dray-dev/dray/connectors/destination"
 	"github.com/dray-dev/dray/connectors/warehouse"
@@ -69,7 +70,7 @@ type one struct {
 func (s *Session) sync(ctx context.Context, c *compile.Sync, o RunOptions, b *plan.Backfill) (report.Run, error) {
 	r := s.begin(c, o)
 	r.backfill = b
-	err := r.path(ctx)
+	err := r.traced(ctx)
 	return r.finish(ctx, err)
 }
 
@@ -81,6 +82,16 @@ func (s *Session) begin(c *compile.Sync, o RunOptions) *one {
 	return r
 }
 
+// traced is the path within a span of its own.
+func (r *one) traced(ctx context.Context) (err error) {
+	ctx, end := r.span(ctx, "sync "+r.sync.Name, r.begun()...)
+	defer func() {
+		trace.SpanFromContext(ctx).SetAttributes(ended(r.report)...)
+		end(err)
+	}()
+	return r.path(ctx)
+}
+
 func (r *one) path(ctx context.Context) error {
 	if err := r.State.Begin(ctx, state.Run{RunID: r.holder.RunID, Schema: r.Project.Schema, Sync: r.sync.Name, StartedAt: r.report.StartedAt}); err != nil {
 		return err
@@ -88,13 +99,13 @@ func (r *one) path(ctx context.Context) error {
 	if err := r.lock(ctx); err != nil {
 		return err
 	}
-	if err := r.recover(ctx); err != nil { // I3
+	if err := r.step(ctx, "recover", r.recover); err != nil { // I3
 		return err
 	}
 	if err := r.before(ctx); err != nil {
 		return err
 	}
-	err := r.bind(ctx) // I4: the account, list and key that the snapshot is about
+	err := r.step(ctx, "bind", r.bind) // I4: the account, list and key that the snapshot is about
 	if errors.Is(err, errRelocate) {
 		err = r.relocate(ctx)
 	}
@@ -105,16 +116,16 @@ func (r *one) path(ctx context.Context) error {
 		return err
 	}
 	began := r.deps.now()
-	err = r.plan(ctx)
+	err = r.step(ctx, "plan", r.plan)
 	r.report.PlanSeconds = r.deps.now().Sub(began).Seconds()
 	if err != nil {
 		return err
 	}
-	if err := r.guard(ctx); err != nil { // I4: nothing has been sent yet
+	if err := r.step(ctx, "guard", r.guard); err != nil { // I4: nothing has been sent yet
 		return err
 	}
 	began = r.deps.now()
-	err = r.deliver(ctx) // I1, I2
+	err = r.step(ctx, "deliver", r.deliver) // I1, I2
 	r.report.DeliverySeconds = r.deps.now().Sub(began).Seconds()
 	return err
 }

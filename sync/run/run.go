@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.opentelemetry.io/otel/attribute"
+
 	"github.com/dray-dev/dray/internal/diag"
 	"github.com/dray-dev/dray/models/build"
 	"github.com/dray-dev/dray/models/compile"
@@ -17,8 +19,10 @@ import (
 
 // Run builds what the syncs need, once, and takes them one after the other through the main path. There is one report a sync, in
 // the order they ran, complete also when the error is not nil; the error joins those of all syncs.
-func (s *Session) Run(ctx context.Context, names []string, o RunOptions) ([]report.Run, error) {
-	names, err := s.Syncs(names)
+func (s *Session) Run(ctx context.Context, names []string, o RunOptions) (_ []report.Run, err error) {
+	ctx, end := s.span(ctx, "run", attribute.String("dray.project", s.Project.Name), attribute.Bool("dray.dry_run", o.DryRun))
+	defer func() { end(err) }()
+	names, err = s.Syncs(names)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +86,10 @@ func (s *Session) built(ctx context.Context, names []string, scratch, full bool)
 		return prog, build.Result{}, err
 	}
 	defer done()
-	result, err := build.Run(ctx, s.buildDeps(), prog, s.reads(names))
+	targets := s.reads(names)
+	ctx, end := s.span(ctx, "build", attribute.Int("dray.targets", len(targets)))
+	result, err := build.Run(ctx, s.buildDeps(), prog, targets)
+	end(err)
 	return prog, result, err
 }
 
