@@ -50,6 +50,7 @@ func chapters() []chapter {
 		{"Fields", "Written as `field: column`, or as `field: {…}` with exactly one of `column`, `value`, `sql` and `segments`. A dot in the " +
 			"field's name nests, `\\.` does not.", reflect.TypeFor[Field]()},
 		{"Holdout", "Written as a share, `10%`, or as a map with exactly one of `share` and `column`.", reflect.TypeFor[Holdout]()},
+		{"Requires", "", reflect.TypeFor[Requires]()},
 		{"Events", "", reflect.TypeFor[Event]()},
 		{"Guard", "What stops a run before anything is sent.", reflect.TypeFor[Guard]()},
 		{"Retry", "", reflect.TypeFor[RetryPolicy]()},

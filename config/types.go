@@ -98,7 +98,7 @@ type SourceTable struct {
 	Node
 	Name     string              `yaml:"name" dray:"required" doc:"The table's name in the warehouse."`
 	LoadedAt string              `yaml:"loaded_at" doc:"The column that says when a row was loaded."`
-	Fresh    Duration            `yaml:"fresh" dray:"unsupported" doc:"How old the newest row may be."`
+	Fresh    Duration            `yaml:"fresh" doc:"How old the newest row may be, by loaded_at: syncs that read the table stop when it is older."`
 	Columns  map[string]ColumnIs `yaml:"columns" doc:"What Dray should know of single columns."`
 }
 
@@ -116,6 +116,8 @@ type SourceFile struct {
 	Path      string            `yaml:"path" dray:"required" doc:"A path or glob, from the project's folder; or a URL."`
 	Types     map[string]string `yaml:"types" doc:"column: type, where the guess is wrong ({postcode: text})."`
 	Delimiter string            `yaml:"delimiter" doc:"Between columns of a CSV file. Default: found out."`
+	LoadedAt  string            `yaml:"loaded_at" doc:"The column that says when a row was loaded."`
+	Fresh     Duration          `yaml:"fresh" doc:"How old the newest row may be, by loaded_at: syncs that read the file stop when it is older."`
 	Hive      bool              `yaml:"hive" doc:"Folders such as dt=2026-01-31 become columns."`
 }
 
@@ -327,7 +329,7 @@ type Sync struct {
 	Nulls          string         `yaml:"nulls" dray:"enum=send|omit,default=send" doc:"omit: a NULL leaves the destination's value alone."`
 	Refresh        Duration       `yaml:"refresh" doc:"Send again what was acknowledged longer ago. Default: two thirds of the destination's declared membership life, else never."`
 	Guard          Guard          `yaml:"guard" doc:"What stops a run before anything is sent."`
-	Requires       any            `yaml:"requires" dray:"unsupported" doc:"What must be fresh, or pass, first."`
+	Requires       *Requires      `yaml:"requires" doc:"What must be fresh, or pass its tests, before anything is sent."`
 	Holdout        *Holdout       `yaml:"holdout" doc:"A control group that is not sent: a share (10%), {share, seed, by}, or {column: in_control}."`
 	Consent        string         `yaml:"consent" doc:"model: the boolean column that allows sending the row."`
 	Schedule       string         `yaml:"schedule" doc:"Five cron fields, or @hourly, @daily, @every 2h."`
@@ -461,6 +463,13 @@ type Holdout struct {
 	Seed   string  `yaml:"seed" doc:"Syncs with the same seed hold out the same. Default: the sync's name."`
 	By     string  `yaml:"by" doc:"The column that is hashed. Default: profile_id, or the model's primary key."`
 	Column string  `yaml:"column" doc:"Instead of a share: the boolean column that says who is held out."`
+}
+
+// Requires is what must hold before anything is sent.
+type Requires struct {
+	Node
+	Fresh map[string]Duration `yaml:"fresh" doc:"source.table, or a model with loaded_at: how old its newest row may be, instead of what the source says."`
+	Tests []string            `yaml:"tests" doc:"Models that must be built and pass their tests, also those that the sync does not read."`
 }
 
 // RetryPolicy says how long to insist: Attempts are tries of one request in a run; GiveUpAfter is the age at which a rejected row is parked.

@@ -211,7 +211,7 @@ func drawEstimate(s screen, e report.Estimate) {
 		parts = append(parts, fmt.Sprintf("≈ %.1f min", e.Minutes))
 	}
 	if e.QuotaShare > 0 {
-		parts = append(parts, fmt.Sprintf("≈ %.0f %% of the quota", e.QuotaShare*100))
+		parts = append(parts, fmt.Sprintf("≈ %.2g %% of what the vendor allows in a day", e.QuotaShare*100))
 	}
 	s.line("")
 	s.line("  %s", s.dim(strings.Join(parts, ", ")))

@@ -195,6 +195,10 @@ func (r *runner) explainSync(ctx context.Context, n *compile.Node) error {
 			problems.Add(missing(c.Event.Node.At("id"), of, columns, id))
 		}
 	}
+	for _, f := range s.Fresh {
+		_, err := w.Columns(ctx, f.Query)
+		problems.Add(r.refusedAt(f.Pos, "the freshness of "+f.Name, err))
+	}
 	if h := c.Holdout; h != nil {
 		problems.Add(missing(h.At("column"), of, columns, h.Column))
 		problems.Add(missing(h.At("by"), of, columns, h.By))

@@ -3,6 +3,7 @@ package compile
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -37,10 +38,19 @@ type Sync struct {
 	// Keys are the destination's identities in order of preference; each is used where all its columns are not NULL.
 	Keys     [][]KeyColumn
 	Fields   []Field
+	Fresh    []Freshness   // what must be fresh before anything is sent
 	Via      string        // the sync whose snapshot holds the record ids
 	LoadedAt string        // the column `backfill --since` compares; "" = none
 	Refresh  time.Duration // what was acknowledged longer ago is sent again; 0 = never
 	Remember time.Duration // insert mode: how long keys that left are remembered; 0 = for ever
+}
+
+// Freshness is a source or a model whose newest row may not be older than Within.
+type Freshness struct {
+	Name   string
+	Query  string // one value: when its newest row was loaded; NULL = never
+	Within time.Duration
+	Pos    diag.Pos
 }
 
 // KeyColumn is one column of an identity.
@@ -88,6 +98,7 @@ func newSync(p *Program, n *graph.Node) (*Sync, error) {
 		return nil, err
 	}
 	s.heldOut(p)
+	s.fresh(p, n)
 	s.keys(p)
 	if err := s.fields(p); err != nil {
 		return nil, err
@@ -202,6 +213,34 @@ func (s *Sync) consent(p *Program, entity string) {
 		s.Consent = s.Config.Consent
 	case s.Destination.Purpose != "":
 		s.Consent = p.Graph.Nodes[graph.ID("entity."+entity)].Entity.Consent[s.Destination.Purpose]
+	}
+}
+
+// fresh lists what must be fresh: what the sources it reads say of themselves, and what it says instead or besides.
+func (s *Sync) fresh(p *Program, n *graph.Node) {
+	d := p.Dialect
+	add := func(n *graph.Node, within time.Duration, pos diag.Pos) {
+		s.Fresh = append(s.Fresh, Freshness{
+			Name: n.Name, Within: within, Pos: pos,
+			Query: "SELECT max(" + d.Cast(d.Quote(n.LoadedAt()), warehouse.Timestamp) + ") FROM " + p.From(n.ID) + " src",
+		})
+	}
+	own := map[string]config.Duration{}
+	if s.Config.Requires != nil {
+		own = s.Config.Requires.Fresh
+	}
+	for _, id := range p.Graph.Ancestors(n.ID) {
+		source := p.Graph.Nodes[id]
+		if _, instead := own[source.Name]; source.Kind == graph.Source && source.Fresh() > 0 && !instead {
+			add(source, source.Fresh(), source.Pos)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(own)) {
+		required := p.Graph.Node(graph.Source, name)
+		if required == nil {
+			required = p.Graph.Node(graph.Model, name)
+		}
+		add(required, own[name].Duration, s.Config.Requires.At("fresh."+name))
 	}
 }
 

@@ -6,6 +6,7 @@ package graph
 
 import (
 	"slices"
+	"time"
 
 	"github.com/dray-dev/dray/config"
 	"github.com/dray-dev/dray/connectors/destination"
@@ -54,6 +55,30 @@ type Node struct {
 	Segment     *config.Segment
 	Sync        *config.Sync
 	Destination *config.Destination
+}
+
+// LoadedAt is the column that says when a row of a source or a model was loaded; "" = none does.
+func (n *Node) LoadedAt() string {
+	switch {
+	case n.SourceTable != nil:
+		return n.SourceTable.LoadedAt
+	case n.SourceFile != nil:
+		return n.SourceFile.LoadedAt
+	case n.Model != nil:
+		return n.Model.LoadedAt
+	}
+	return ""
+}
+
+// Fresh is how old the newest row of a source may be; 0 = any age.
+func (n *Node) Fresh() time.Duration {
+	switch {
+	case n.SourceTable != nil:
+		return n.SourceTable.Fresh.Duration
+	case n.SourceFile != nil:
+		return n.SourceFile.Fresh.Duration
+	}
+	return 0
 }
 
 // Graph is a resolved project.

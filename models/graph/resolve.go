@@ -51,9 +51,11 @@ func (r *resolver) addNodes() {
 	for _, s := range p.Sources {
 		r.mustBeZone(s.Timezone, s.At("timezone"), "source.timezone")
 		for _, t := range s.Tables {
+			r.datedFreshness(t.Node, s.Name+"."+t.Name, t.LoadedAt)
 			r.add(&Node{Kind: Source, Name: s.Name + "." + t.Name, Pos: t.Pos, Tags: s.Tags, Source: s, SourceTable: t})
 		}
 		for _, f := range s.Files {
+			r.datedFreshness(f.Node, s.Name+"."+f.Name, f.LoadedAt)
 			r.add(&Node{Kind: Source, Name: s.Name + "." + f.Name, Pos: f.Pos, Tags: s.Tags, Source: s, SourceFile: f})
 		}
 	}
@@ -71,6 +73,14 @@ func (r *resolver) addNodes() {
 	}
 	for _, d := range p.Destinations {
 		r.add(&Node{Kind: Destination, Name: d.Name, Pos: d.Pos, Destination: d})
+	}
+}
+
+// datedFreshness holds that what must be fresh says by which column.
+func (r *resolver) datedFreshness(n config.Node, name, loadedAt string) {
+	if n.Has("fresh") && loadedAt == "" {
+		r.fail(diag.At(n.At("fresh"), "source.fresh", "source %s must be fresh, and does not say when its rows were loaded", name).
+			WithHint("loaded_at: the column that says so"))
 	}
 }
 
@@ -218,10 +228,47 @@ func (r *resolver) linkSync(n *Node, parents map[ID]bool, reads func(jinja.Text)
 			parents[MakeID(Sync, a.Sync)] = true
 		}
 	}
+	if s.Requires != nil {
+		for i, name := range s.Requires.Tests {
+			if !r.mustExist(Model, name, at(s.Requires.Node, fmt.Sprintf("tests.%d", i), "tests"), "sync.requires") {
+				continue
+			}
+			if m := r.g.Node(Model, name).Model; m.Tests == nil {
+				r.fail(diag.At(at(s.Requires.Node, fmt.Sprintf("tests.%d", i), "tests"), "sync.requires", "model %q has no tests to pass", name).
+					WithHint("tests: {not_null: […]} on the model"))
+			}
+			parents[MakeID(Model, name)] = true
+		}
+		for name := range s.Requires.Fresh { // a model is judged as this run built it
+			if r.g.Node(Source, name) == nil && r.g.Node(Model, name) != nil {
+				parents[MakeID(Model, name)] = true
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(s.Requires.Fresh)) {
+			r.mustBeDated(name, at(s.Requires.Node, "fresh."+name, "fresh"))
+		}
+	}
 	for id := range parents { // an entity that does not exist was reported with its segment
 		if r.g.Nodes[id] == nil {
 			delete(parents, id)
 		}
+	}
+}
+
+// mustBeDated reports what requires.fresh names and has no time to be judged by.
+func (r *resolver) mustBeDated(name string, pos diag.Pos) {
+	n := r.g.Node(Source, name)
+	if n == nil {
+		n = r.g.Node(Model, name)
+	}
+	if n == nil {
+		err := r.missing(Source, name, "sync.requires")
+		err.Pos = pos
+		r.fail(err)
+		return
+	}
+	if n.LoadedAt() == "" {
+		r.fail(diag.At(pos, "sync.requires", "%s %q does not say when its rows were loaded", n.Kind, name).WithHint("loaded_at: the column that says so"))
 	}
 }
 

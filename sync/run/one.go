@@ -115,6 +115,9 @@ func (r *one) path(ctx context.Context) error {
 	if err := r.poll(ctx); err != nil { // what earlier runs handed over
 		return err
 	}
+	if err := r.required(ctx, r.sync); err != nil {
+		return err
+	}
 	began := r.deps.now()
 	err = r.step(ctx, "plan", r.plan)
 	r.report.PlanSeconds = r.deps.now().Sub(began).Seconds()

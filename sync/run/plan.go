@@ -75,6 +75,14 @@ func (s *Session) planOne(ctx context.Context, prog *compile.Program, built buil
 		return p, err
 	}
 	s.mapped(ctx, c, m, &v)
+	reasons, err := s.stale(ctx, c)
+	if err != nil {
+		return p, err
+	}
+	if len(reasons) > 0 {
+		v.Status = guard.Stopped
+		v.Reasons = append(v.Reasons, reasons...)
+	}
 	fillPlan(&p, changes, v)
 	if begunAnew(c, m) && c.Mode == destination.Mirror && !m.KeepsEvents() {
 		left, err := s.snapshotRows(ctx, name)
@@ -198,7 +206,8 @@ func fillPlan(p *report.Plan, c *plan.Changes, v guard.Verdict) {
 	}
 }
 
-// estimate is requests at the object's batch size and minutes at the declared rate; unknown numbers stay 0.
+// estimate is requests at the object's batch size, minutes at the declared rate, and what share of the account's day they are; unknown
+// numbers stay 0.
 func estimate(c *compile.Sync, p report.Plan) report.Estimate {
 	cfg, _ := graph.DestinationConfig(c.Destination, c.Spec) // checked by graph
 	size := int64(c.Spec.BatchSize(c.Object, cfg))
@@ -212,6 +221,9 @@ func estimate(c *compile.Sync, p report.Plan) report.Estimate {
 	}
 	if r := c.Spec.Rate; r.Requests > 0 {
 		e.Minutes = float64(e.Requests) * r.Per.Minutes() / float64(r.Requests)
+	}
+	if daily := c.Spec.Rate.Daily; daily > 0 {
+		e.QuotaShare = float64(e.Requests) / float64(daily)
 	}
 	return e
 }
@@ -236,6 +248,9 @@ func (s *Session) dryOne(ctx context.Context, prog *compile.Program, built build
 	r := s.begin(c, o)
 	r.report.DryRun = true
 	err := blocked(built, s.Graph, name)
+	if err == nil {
+		err = s.required(ctx, c)
+	}
 	if err == nil {
 		r.changes, _, _, err = s.diff(ctx, prog, c, nil)
 	}
