@@ -134,7 +134,7 @@ type Model struct {
 	Columns      map[string]ColumnIs `yaml:"columns" doc:"What Dray should know of single columns."`
 	Tests        *ModelTests         `yaml:"tests" doc:"What must hold of the rows; a failure stops whatever depends on the model."`
 	Tags         []string            `yaml:"tags" doc:"For selectors: tag:x."`
-	MovedFrom    string              `yaml:"moved_from" dray:"unsupported" doc:"The name it had before; state moves along."`
+	MovedFrom    string              `yaml:"moved_from" doc:"The name it had before; what Dray keeps of it moves along, once."`
 	Description  string              `yaml:"description" doc:"For people."`
 
 	Path    string   `yaml:"-"` // the file SQL came from: models/x.sql, or the YAML file
@@ -165,7 +165,7 @@ type Entity struct {
 	Decisions   *Decisions        `yaml:"decisions" dray:"unsupported" doc:"Pairs that always, or never, belong together."`
 	Traits      []*Trait          `yaml:"traits" doc:"The columns of its profiles."`
 	Tags        []string          `yaml:"tags" doc:"For selectors: tag:x."`
-	MovedFrom   string            `yaml:"moved_from" dray:"unsupported" doc:"The name it had before; state moves along."`
+	MovedFrom   string            `yaml:"moved_from" doc:"The name it had before; what Dray keeps of it moves along, once."`
 }
 
 // Identifier is a typed value by which an entity is known.
@@ -264,7 +264,7 @@ type Segment struct {
 	Split     any        `yaml:"split" dray:"unsupported" doc:"Named shares, as a column of the membership."`
 	Shared    bool       `yaml:"shared" doc:"Also profiles that are made of refused values only."`
 	Tags      []string   `yaml:"tags" doc:"For selectors: tag:x."`
-	MovedFrom string     `yaml:"moved_from" dray:"unsupported" doc:"The name it had before; state moves along."`
+	MovedFrom string     `yaml:"moved_from" doc:"The name it had before; what Dray keeps of it moves along, once."`
 }
 
 // Condition is a node of a where tree. A plain string is SQL. Exactly one of All, Any, Not, Trait, Did, In, Sent, SQL is set.
@@ -345,7 +345,7 @@ type Sync struct {
 	Team           string         `yaml:"team" doc:"Whose it is."`
 	Owner          []string       `yaml:"owner" doc:"Of fields that several syncs map: this one yields to these."`
 	Hooks          *Hooks         `yaml:"hooks" doc:"Commands and requests before and after a run."`
-	MovedFrom      string         `yaml:"moved_from" dray:"unsupported" doc:"The name it had before; state moves along."`
+	MovedFrom      string         `yaml:"moved_from" doc:"The name it had before; what Dray keeps of it moves along, once."`
 	Description    string         `yaml:"description" doc:"For people."`
 }
 

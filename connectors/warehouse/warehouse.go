@@ -141,6 +141,8 @@ type Dialect interface {
 	CreateTableAs(t Table, query string) string
 	CreateView(t Table, query string) string
 	CreateSchema(schema string) string
+	// RenameTable gives a table another name in its schema; part of a transaction.
+	RenameTable(t Table, name string) string
 
 	// Now is the engine's clock as a timestamp in UTC; AddSeconds moves a timestamp.
 	Now() string

@@ -32,6 +32,8 @@ type Options struct {
 	// Built tells whether a relation stands in the real schema already: an incremental model's first build is a whole one.
 	// nil = nothing is built yet.
 	Built func(t warehouse.Table) (bool, error)
+	// Moved maps tables to the names they still have: see Names.
+	Moved map[string]string
 	// Sources stand in for source tables: relations with their columns, for looking at queries without reading what they read.
 	Sources map[graph.ID]warehouse.Table
 }
@@ -69,7 +71,7 @@ type Node struct {
 func Compile(g *graph.Graph, d warehouse.Dialect, o Options) (*Program, error) {
 	p := &Program{
 		Project: g.Project, Graph: g, Dialect: d, Options: o,
-		Names: Names{Schema: g.Project.Schema}, Target: Names{Schema: g.Project.Schema},
+		Names: Names{Schema: g.Project.Schema, Moved: o.Moved}, Target: Names{Schema: g.Project.Schema},
 		Syncs: map[string]*Sync{}, byID: map[graph.ID]*Node{},
 	}
 	if o.Scratch {

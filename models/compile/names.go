@@ -1,11 +1,30 @@
 package compile
 
-import "github.com/dray-dev/dray/connectors/warehouse"
+import (
+	"strings"
+
+	"github.com/dray-dev/dray/connectors/warehouse"
+)
 
 // Names gives Dray's own tables in one schema (DESIGN §4). Names in a project are identifiers already (config checks them).
-type Names struct{ Database, Schema string }
+type Names struct {
+	Database, Schema string
+	// Moved maps a table to the name it still has, of what was renamed in the project and not moved yet.
+	Moved map[string]string
+}
+
+// Was is the name under which a sync is still known.
+func (n Names) Was(sync string) string {
+	if old, ok := n.Moved["snapshot_"+sync]; ok {
+		return strings.TrimPrefix(old, "snapshot_")
+	}
+	return sync
+}
 
 func (n Names) table(name string) warehouse.Table {
+	if old, ok := n.Moved[name]; ok {
+		name = old
+	}
 	return warehouse.Table{Database: n.Database, Schema: n.Schema, Name: name}
 }
 
@@ -43,6 +62,13 @@ func (n Names) Retry(sync string) warehouse.Table { return n.table("retry_" + sy
 
 // Holdout records a sync's control group.
 func (n Names) Holdout(sync string) warehouse.Table { return n.table("holdout_" + sync) }
+
+// OfSync are all tables of one sync.
+func (n Names) OfSync(sync string) []warehouse.Table {
+	return []warehouse.Table{
+		n.Snapshot(sync), n.Plan(sync), n.Pending(sync), n.Retry(sync), n.Outcomes(sync), n.Ended(sync), n.Holdout(sync), n.Lock(sync),
+	}
+}
 
 // Lock is the sync's one lock row.
 func (n Names) Lock(sync string) warehouse.Table { return n.table("lock_" + sync) }

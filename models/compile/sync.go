@@ -30,6 +30,7 @@ type Sync struct {
 	OnRemove    config.OnRemove
 	Input       string   // SELECT of the rows of the sync, with the source's columns; those held out are among them
 	HeldOut     string   // condition over Input, of the alias src: the control group, which is not sent; "" = none
+	Seed        string   // what the control group is cut by, and recorded under
 	Consent     string   // the column that must be true of each row; "" = the destination has no purpose
 	Unfiltered  string   // Input without where and consent
 	Withheld    string   // like Input, but all rows that do not consent, whatever else they are; "" = no Consent
@@ -252,6 +253,7 @@ func (s *Sync) heldOut(p *Program) {
 	case h == nil:
 		return
 	case h.Column != "":
+		s.Seed = "column " + h.Column
 		s.HeldOut = "coalesce(" + d.TryCast("src."+d.Quote(h.Column), d.Type(warehouse.Bool)) + ", false)"
 		return
 	}
@@ -261,11 +263,13 @@ func (s *Sync) heldOut(p *Program) {
 	} else if slices.Contains(by, "profile_id") && s.Config.Model == "" {
 		by = []string{"profile_id"} // of several rows of a profile all or none
 	}
-	salt := h.Seed
-	if salt == "" {
-		salt = s.Name
+	if s.Seed = h.Seed; s.Seed == "" { // a sync that was renamed holds out the same
+		s.Seed = s.Name
+		if s.Config.MovedFrom != "" {
+			s.Seed = s.Config.MovedFrom
+		}
 	}
-	text := d.Text(salt)
+	text := d.Text(s.Seed)
 	for _, column := range by {
 		text += " || '/' || " + d.Cast("src."+d.Quote(column), warehouse.Text)
 	}

@@ -24,6 +24,7 @@ func Resolve(p *config.Project, specs Specs) (*Graph, error) {
 		r.link(r.g.Nodes[id])
 	}
 	r.checkNames()
+	r.checkMoved()
 	r.checkEntities()
 	r.checkSegments()
 	if specs != nil {

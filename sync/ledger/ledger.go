@@ -58,6 +58,7 @@ type Standing struct {
 	DestKey    plan.Column   `json:"dest_key"`
 	Keys       []plan.Column `json:"keys,omitempty"`
 	Fields     []plan.Column `json:"fields,omitempty"`
+	Named      string        `json:"named,omitempty"` // the name that dedupe ids are made of, where the sync was renamed
 	EventID    []string      `json:"event_id,omitempty"` // insert mode: the columns that DestKey is made of
 }
 
@@ -129,10 +130,11 @@ func (l *Ledger) Read(ctx context.Context, sync string) (Meta, error) {
 		return m, err
 	}
 	d := l.W.Dialect()
-	all, err := l.readWhere(ctx, "sync = "+d.Text(sync))
+	all, err := l.readWhere(ctx, "sync = "+d.Text(l.Names.Was(sync)))
 	if err != nil || len(all) == 0 {
 		return m, err
 	}
+	all[0].Sync = sync
 	return all[0], nil
 }
 

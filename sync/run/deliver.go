@@ -157,19 +157,6 @@ func ifEmpty(l *plan.Layout, m ledger.Meta) []string {
 	return out
 }
 
-// holdoutSeed is what the control group is recorded under: the seed, or the column that says who is in it.
-func (r *one) holdoutSeed() string {
-	h := r.sync.Config.Holdout
-	switch {
-	case h.Column != "":
-		return "column " + h.Column
-	case h.Seed != "":
-		return h.Seed
-	default:
-		return r.sync.Name
-	}
-}
-
 // open says in the warehouse that this run's plan is being delivered: whoever comes after a crash finds it there.
 func (r *one) open(ctx context.Context) error {
 	if err := r.State.OpenJournal(ctx, r.holder.RunID); err != nil {
@@ -275,7 +262,11 @@ const dedupeNamespace = "6c7be3a6-5f0e-4a0b-9a39-0d8a2f4f1c11"
 func (r *one) dedupeID(op destination.Operation, keyHash, rowHash int64) string {
 	if r.sync.Mode == destination.Insert && op == destination.OpAdd {
 		ns := uuid.MustParse(dedupeNamespace)
-		return uuid.NewSHA1(ns, fmt.Appendf(nil, "%d/%s/%s/%016x", r.meta.Generation, r.Project.Name, r.sync.Name, keyHash)).String()
+		name := r.sync.Name
+		if r.meta.Standing.Named != "" {
+			name = r.meta.Standing.Named
+		}
+		return uuid.NewSHA1(ns, fmt.Appendf(nil, "%d/%s/%s/%016x", r.meta.Generation, r.Project.Name, name, keyHash)).String()
 	}
 	// One a row, so not by fmt: that took a sixth of the time of reading a page. A row that was never acknowledged has no hash.
 	id := make([]byte, 0, 48)

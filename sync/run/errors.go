@@ -36,6 +36,9 @@ func (s *Session) Errors(ctx context.Context, name string, showValues bool) ([]E
 	if _, err := s.Syncs([]string{name}); err != nil {
 		return nil, err
 	}
+	if err := s.findMoved(ctx); err != nil {
+		return nil, err
+	}
 	out := []ErrorGroup{}
 	there, err := s.Warehouse.Exists(ctx, s.ledger.Names.Retry(name))
 	if err != nil || !there {
@@ -181,6 +184,9 @@ func advice(g ErrorGroup) string {
 // Retry makes a sync's rejected rows, waiting or parked, due in the next run, and counts their attempts from the beginning.
 func (s *Session) Retry(ctx context.Context, name string) (int64, error) {
 	if _, err := s.Syncs([]string{name}); err != nil {
+		return 0, err
+	}
+	if err := s.findMoved(ctx); err != nil {
 		return 0, err
 	}
 	t := s.ledger.Names.Retry(name)

@@ -40,9 +40,19 @@ type SyncStatus struct {
 
 // Status lists every sync of the project, and those that are only left in the warehouse.
 func (s *Session) Status(ctx context.Context) ([]SyncStatus, error) {
+	if err := s.findMoved(ctx); err != nil {
+		return nil, err
+	}
 	metas, err := s.ledger.All(ctx)
 	if err != nil {
 		return nil, err
+	}
+	for i, m := range metas {
+		for _, name := range s.syncNames() {
+			if was := s.ledger.Names.Was(name); was != name && was == m.Sync {
+				metas[i].Sync = name
+			}
+		}
 	}
 	open := map[string]string{}
 	known := map[string]bool{}

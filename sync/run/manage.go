@@ -30,6 +30,9 @@ func (s *Session) ready(ctx context.Context, name string, buildIt bool) (*one, e
 	if err != nil {
 		return nil, err
 	}
+	if err := s.move(ctx); err != nil {
+		return nil, err
+	}
 	var prog *compile.Program
 	if buildIt {
 		p, built, err := s.built(ctx, names, false, false)
@@ -169,6 +172,9 @@ func (s *Session) Move(ctx context.Context, name string) (Change, error) {
 // Reset forgets a sync's snapshot: the next run takes everything for new.
 func (s *Session) Reset(ctx context.Context, name string) (Change, error) {
 	out := Change{Sync: name, Action: "reset"}
+	if err := s.moveNamed(ctx, name); err != nil {
+		return out, err
+	}
 	m, err := s.ledger.Read(ctx, name)
 	if err != nil {
 		return out, err
@@ -215,6 +221,9 @@ func (s *Session) forget(ctx context.Context, name string, meta func(now time.Ti
 // not in the project any more can be retired without remove.
 func (s *Session) Retire(ctx context.Context, name string, remove bool) (Change, error) {
 	out := Change{Sync: name, Action: "retired"}
+	if err := s.moveNamed(ctx, name); err != nil {
+		return out, err
+	}
 	m, err := s.ledger.Read(ctx, name)
 	if err != nil {
 		return out, err

@@ -153,7 +153,7 @@ func (r *one) plan(ctx context.Context) error {
 		r.retries = o.HasRetry
 		r.remember = l.RememberSQL(o)
 		if r.backfill == nil && r.sync.HeldOut != "" {
-			r.controls = l.ControlsSQL(r.AsOf, r.holdoutSeed())
+			r.controls = l.ControlsSQL(r.AsOf, r.sync.Seed)
 		}
 		r.changes, err = plan.Diff(ctx, r.Warehouse, l, o)
 		if plan.IsCollision(err) && l.Salt < 8 {
@@ -208,7 +208,7 @@ func (r *one) standing(l *plan.Layout, st plan.Standing, now time.Time) ledger.M
 	m := r.bound
 	m.Generation, m.Revision = max(r.meta.Generation, r.bound.Generation), max(r.meta.Revision, r.bound.Revision)
 	m.KeySalt, m.HashVersion = l.Salt, l.HashVersion()
-	m.Standing = ledger.Standing{PrimaryKey: l.PrimaryKey, DestKey: l.DestKey, Keys: l.Keys, Fields: l.StandingColumns(st, now)}
+	m.Standing = ledger.Standing{PrimaryKey: l.PrimaryKey, DestKey: l.DestKey, Keys: l.Keys, Fields: l.StandingColumns(st, now), Named: r.meta.Standing.Named}
 	if l.Sync.Mode == destination.Insert {
 		m.Standing.EventID = l.Sync.EventID
 	}

@@ -77,6 +77,11 @@ func (s *Session) allFailed(ctx context.Context, names []string, err error) ([]r
 
 // built builds the ancestors of syncs.
 func (s *Session) built(ctx context.Context, names []string, scratch, full bool) (*compile.Program, build.Result, error) {
+	if !scratch {
+		if err := s.move(ctx); err != nil {
+			return nil, build.Result{}, err
+		}
+	}
 	prog, err := s.Program(ctx, scratch, full)
 	if err != nil {
 		return nil, build.Result{}, err
@@ -168,6 +173,9 @@ func (s *Session) approve(ctx context.Context, names, allow []string) error {
 
 // Build materialises models, identity, profiles and segments: the named nodes and what they need; all where none is named.
 func (s *Session) Build(ctx context.Context, ids []graph.ID, full bool) (build.Result, error) {
+	if err := s.move(ctx); err != nil {
+		return build.Result{}, err
+	}
 	prog, err := s.Program(ctx, false, full)
 	if err != nil {
 		return build.Result{}, err

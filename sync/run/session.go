@@ -104,6 +104,9 @@ type Session struct {
 	ledger  *ledger.Ledger
 	log     *slog.Logger
 
+	movedFound bool          // what was renamed in the project is known
+	moves      []graph.Moved // and not moved yet
+
 	mu     sync.Mutex
 	dests  map[string]*connection
 	pacers *deliver.Pacers
@@ -195,7 +198,10 @@ func (s *Session) Close() error {
 
 // Program compiles the project for the session's warehouse. Scratch programs build nothing that lasts.
 func (s *Session) Program(ctx context.Context, scratch, full bool) (*compile.Program, error) {
-	return s.Compile(s.deps, s.Warehouse.Dialect(), build.Hooks(ctx, s.Warehouse, compile.Options{Scratch: scratch, FullRefresh: full}))
+	if err := s.findMoved(ctx); err != nil {
+		return nil, err
+	}
+	return s.Compile(s.deps, s.Warehouse.Dialect(), build.Hooks(ctx, s.Warehouse, compile.Options{Scratch: scratch, FullRefresh: full, Moved: s.ledger.Names.Moved}))
 }
 
 // Syncs picks the syncs that a command means: the named ones, or all that are enabled, in the order they depend on each other.

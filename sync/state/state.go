@@ -264,6 +264,16 @@ func (s *State) Unlearn(ctx context.Context, schema, sync string) error {
 	return s.wrap("writing", err)
 }
 
+// Rename carries what is known of a sync, and its history, over to another name. Safe to repeat.
+func (s *State) Rename(ctx context.Context, schema, from, to string) error {
+	if _, err := s.exec(ctx, "UPDATE {syncs} SET sync = ? WHERE schema = ? AND sync = ? AND NOT EXISTS (SELECT 1 FROM {syncs} o WHERE o.schema = ? AND o.sync = ?)",
+		to, s.scope(schema), from, s.scope(schema), to); err != nil {
+		return s.wrap("writing", err)
+	}
+	_, err := s.exec(ctx, "UPDATE {runs} SET sync = ? WHERE schema = ? AND sync = ?", to, s.scope(schema), from)
+	return s.wrap("writing", err)
+}
+
 // Run is one line of the history. Report is the JSON of report.Run.
 type Run struct {
 	RunID, Schema, Sync   string

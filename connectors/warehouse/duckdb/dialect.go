@@ -259,6 +259,11 @@ func (Dialect) JSONArray(exprs ...string) string {
 	return "CAST(json_array(" + strings.Join(exprs, ", ") + ") AS VARCHAR)"
 }
 
+// RenameTable leaves the table in its schema.
+func (d Dialect) RenameTable(t warehouse.Table, name string) string {
+	return "ALTER TABLE " + d.Table(t) + " RENAME TO " + d.Quote(name)
+}
+
 // Digest is md5, which DuckDB gives as hexadecimal digits.
 func (Dialect) Digest(expr string) string { return "md5(" + expr + ")" }
 
