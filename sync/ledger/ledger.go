@@ -58,7 +58,7 @@ type Standing struct {
 	DestKey    plan.Column   `json:"dest_key"`
 	Keys       []plan.Column `json:"keys,omitempty"`
 	Fields     []plan.Column `json:"fields,omitempty"`
-	Named      string        `json:"named,omitempty"` // the name that dedupe ids are made of, where the sync was renamed
+	Named      string        `json:"named,omitempty"`    // the name that dedupe ids are made of, where the sync was renamed
 	EventID    []string      `json:"event_id,omitempty"` // insert mode: the columns that DestKey is made of
 }
 

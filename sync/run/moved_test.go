@@ -7,6 +7,7 @@ import (
 
 	"github.com/dray-dev/dray/sync/report"
 	"github.com/dray-dev/dray/sync/run"
+	"github.com/dray-dev/dray/sync/state"
 )
 
 func (p *project) plan() []report.Plan {
@@ -73,7 +74,7 @@ func TestMovedSync(t *testing.T) {
 			}
 			s := p.open()
 			defer s.Close()
-			if runs, err := s.State.Runs(t.Context(), "dray", "folk", 10); err != nil || len(runs) != 3 {
+			if runs, err := s.State.Runs(t.Context(), state.RunFilter{Schema: "dray", Sync: "folk", Limit: 10}); err != nil || len(runs) != 3 {
 				t.Errorf("%d runs, %v", len(runs), err)
 			}
 			status, err := s.Status(t.Context())
