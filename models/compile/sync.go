@@ -230,9 +230,9 @@ func (s *Sync) fresh(p *Program, n *graph.Node) {
 	if s.Config.Requires != nil {
 		own = s.Config.Requires.Fresh
 	}
-	for _, id := range p.Graph.Ancestors(n.ID) {
+	for _, id := range sources(p.Graph, n) {
 		source := p.Graph.Nodes[id]
-		if _, instead := own[source.Name]; source.Kind == graph.Source && source.Fresh() > 0 && !instead {
+		if _, instead := own[source.Name]; source.Fresh() > 0 && !instead {
 			add(source, source.Fresh(), source.Pos)
 		}
 	}
@@ -243,6 +243,17 @@ func (s *Sync) fresh(p *Program, n *graph.Node) {
 		}
 		add(required, own[name].Duration, s.Config.Requires.At("fresh."+name))
 	}
+}
+
+// sources are those that a sync reads, itself or through what is built for it; not those of syncs that it comes after.
+func sources(g *graph.Graph, n *graph.Node) []graph.ID {
+	var built []graph.ID
+	for _, id := range n.Parents {
+		if g.Nodes[id].Kind != graph.Sync {
+			built = append(built, id)
+		}
+	}
+	return slices.DeleteFunc(g.Ancestors(built...), func(id graph.ID) bool { return g.Nodes[id].Kind != graph.Source })
 }
 
 // heldOut is the condition of the control group. A share is cut by the first half of an MD5, which is the same on every engine: who
