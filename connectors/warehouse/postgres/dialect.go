@@ -253,6 +253,11 @@ func do(body string) string {
 	return "DO " + tag + " BEGIN\n" + body + "\nEND " + tag
 }
 
+// RenameTable leaves the table in its schema.
+func (d Dialect) RenameTable(t warehouse.Table, name string) string {
+	return "ALTER TABLE " + d.Table(t) + " RENAME TO " + d.Quote(name)
+}
+
 // CreateSchema makes a schema if it is missing.
 func (d Dialect) CreateSchema(schema string) string {
 	return "CREATE SCHEMA IF NOT EXISTS " + d.Quote(schema)
