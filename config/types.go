@@ -58,7 +58,7 @@ type SQLFile struct{ Path, Text string }
 // Warehouse says which engine and how to reach it. Options holds every key but type, as the engine's connector takes them.
 type Warehouse struct {
 	Node
-	Type        string         `yaml:"type" dray:"required,enum=duckdb|postgres|bigquery|snowflake,unsupported=bigquery|snowflake" doc:"The engine: duckdb or postgres so far. The keys below are DuckDB's; PostgreSQL has url, or host, port, user, password, database and sslmode, and role, statement_timeout and connections."`
+	Type        string         `yaml:"type" dray:"required,enum=duckdb|postgres|bigquery|snowflake,unsupported=bigquery|snowflake" doc:"The engine: duckdb or postgres so far. The keys below are DuckDB's; PostgreSQL has url, or host, port, user, password, database and sslmode, and role, statement_timeout, work_mem and connections."`
 	Path        string         `yaml:"path" doc:"The DuckDB file, from the project's folder; it is made where there is none. Default: <name>.duckdb."`
 	MemoryLimit string         `yaml:"memory_limit" doc:"How much memory DuckDB may use before it spills to disk: 4GB, 80%. Default: DuckDB's own."`
 	Threads     int            `yaml:"threads" doc:"How many threads DuckDB uses. Default: one a core."`

@@ -57,6 +57,10 @@ BEGIN
     END IF;
   END IF;
   EXECUTE format('ALTER TABLE %I.%I RENAME TO %I', in_schema, new_name, old_name);
+  -- A table that was just made has no statistics until the daemon comes by, and joins are planned without.
+  IF pg_relation_size(new_id) > 1048576 THEN
+    EXECUTE format('ANALYZE %I.%I', in_schema, old_name);
+  END IF;
 END $f$;
 
 -- make_room_for_view drops a table where a view is to stand.

@@ -33,7 +33,7 @@ type Warehouse struct {
 }
 
 // Open connects. options are the keys of `warehouse:` besides type: url, or host, port, user, password, database and sslmode; role,
-// statement_timeout and connections.
+// statement_timeout, work_mem and connections.
 func Open(ctx context.Context, options map[string]any, _ string) (*Warehouse, error) {
 	cfg, err := parse(options)
 	if err != nil {
@@ -61,7 +61,7 @@ func parse(options map[string]any) (*pgxpool.Config, error) {
 		}
 		return ""
 	}
-	known := []string{"url", "host", "port", "user", "password", "database", "sslmode", "role", "statement_timeout", "connections"}
+	known := []string{"url", "host", "port", "user", "password", "database", "sslmode", "role", "statement_timeout", "work_mem", "connections"}
 	for key := range options {
 		if !strings.Contains(" "+strings.Join(known, " ")+" ", " "+key+" ") {
 			return nil, invalid("the PostgreSQL warehouse has no option %q", key).(*diag.Error).WithHint("it has %s", strings.Join(known, ", "))
@@ -109,8 +109,16 @@ func parse(options map[string]any) (*pgxpool.Config, error) {
 	params := cfg.ConnConfig.RuntimeParams
 	params["timezone"], params["datestyle"], params["intervalstyle"] = "UTC", "ISO, YMD", "postgres"
 	params["bytea_output"], params["extra_float_digits"], params["lock_timeout"] = "hex", "1", "60s"
+	params["jit"] = "off" // statements are made for one use: compiling them takes longer than they do
 	if params["application_name"] == "" {
 		params["application_name"] = "dray"
+	}
+	// How many rows differ is not known before they are compared, and PostgreSQL guesses all: it would sort whole snapshots to join
+	// the few that do.
+	params["enable_mergejoin"] = "off"
+	params["work_mem"] = "64MB"
+	if m := text("work_mem"); m != "" {
+		params["work_mem"] = m
 	}
 	if t := text("statement_timeout"); t != "" {
 		d, err := time.ParseDuration(t)
