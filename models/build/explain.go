@@ -161,6 +161,13 @@ func missing(pos diag.Pos, of string, columns []warehouse.Column, name string) e
 	return err.WithHint("it has %s", strings.Join(names, ", "))
 }
 
+// ExplainSync says what is wrong with a sync whose rows the warehouse cannot make: each missing column where the project names it. It is
+// nil where nothing can be named.
+func ExplainSync(ctx context.Context, w warehouse.Warehouse, s *compile.Sync) error {
+	n := &compile.Node{Node: &graph.Node{Kind: graph.Sync, Name: s.Name, Sync: s.Config}}
+	return newRunner(Deps{Warehouse: w}, &compile.Program{Syncs: map[string]*compile.Sync{s.Name: s}}).explainSync(ctx, n)
+}
+
 // explainSync checks a sync's rows, keys and fields.
 func (r *runner) explainSync(ctx context.Context, n *compile.Node) error {
 	s := r.prog.Syncs[n.Name]

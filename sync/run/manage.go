@@ -11,7 +11,6 @@ import (
 	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/internal/diag"
 	"github.com/dray-dev/dray/models/compile"
-	"github.com/dray-dev/dray/sync/plan"
 	"github.com/dray-dev/dray/sync/report"
 )
 
@@ -87,10 +86,9 @@ func (r *one) adopt(ctx context.Context) error {
 		r.meta.Exists = false // another place: what is known of its records does not hold there
 	}
 	r.bound.Generation, r.bound.Revision, r.bound.KeySalt = m.Generation+1, m.Revision, m.KeySalt
-	names := r.ledger.Names
-	l, err := plan.Describe(ctx, r.Warehouse, r.Warehouse.Dialect(), r.sync, names, names.Plan(r.sync.Name))
+	l, err := r.describe(ctx, r.sync, r.ledger.Names.Plan(r.sync.Name))
 	if err != nil {
-		return sqlError(r.sync, err)
+		return err
 	}
 	l.Salt, r.layout = m.KeySalt, l
 	if err := l.Unique(ctx, r.Warehouse); err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/dray-dev/dray/connectors/destination"
 	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/models/build"
 	"github.com/dray-dev/dray/models/compile"
 	"github.com/dray-dev/dray/sync/deliver"
 	"github.com/dray-dev/dray/sync/guard"
@@ -105,6 +106,9 @@ func (r *one) path(ctx context.Context) error {
 	if err := r.before(ctx); err != nil {
 		return err
 	}
+	if err := r.shaped(ctx); err != nil {
+		return err
+	}
 	err := r.step(ctx, "bind", r.bind) // I4: the account, list and key that the snapshot is about
 	if errors.Is(err, errRelocate) {
 		err = r.relocate(ctx)
@@ -133,12 +137,32 @@ func (r *one) path(ctx context.Context) error {
 	return err
 }
 
+// shaped stops where what the sync reads does not have the columns that it names, before its binding is looked at: that a key's
+// column is gone is a fault of the project (exit 2), not a change that anybody should approve.
+func (r *one) shaped(ctx context.Context) error {
+	_, err := r.describe(ctx, r.sync, r.ledger.Names.Plan(r.sync.Name))
+	return err
+}
+
+// describe asks for the types of what a sync sends; the error names each column that is not there, where the project names it.
+func (s *Session) describe(ctx context.Context, c *compile.Sync, planned warehouse.Table) (*plan.Layout, error) {
+	l, err := plan.Describe(ctx, s.Warehouse, s.Warehouse.Dialect(), c, s.ledger.Names, planned)
+	if err == nil {
+		return l, nil
+	}
+	if kindOfSQL(err) == diag.Invalid {
+		if named := build.ExplainSync(ctx, s.Warehouse, c); named != nil {
+			return nil, named
+		}
+	}
+	return nil, sqlError(c, err)
+}
+
 // plan computes the changes in the warehouse.
 func (r *one) plan(ctx context.Context) error {
-	names := r.ledger.Names
-	l, err := plan.Describe(ctx, r.Warehouse, r.Warehouse.Dialect(), r.sync, names, names.Plan(r.sync.Name))
+	l, err := r.describe(ctx, r.sync, r.ledger.Names.Plan(r.sync.Name))
 	if err != nil {
-		return sqlError(r.sync, err)
+		return err
 	}
 	l.Salt = r.meta.KeySalt
 	r.layout = l

@@ -113,9 +113,9 @@ func (s *Session) diff(ctx context.Context, prog *compile.Program, c *compile.Sy
 	if err := s.scratchSchema(ctx, prog); err != nil {
 		return nil, plan.Options{}, m, err
 	}
-	l, err := plan.Describe(ctx, s.Warehouse, s.Warehouse.Dialect(), c, s.ledger.Names, warehouse.Table{Schema: prog.Target.Schema, Name: "plan_" + c.Name})
+	l, err := s.describe(ctx, c, warehouse.Table{Schema: prog.Target.Schema, Name: "plan_" + c.Name})
 	if err != nil {
-		return nil, plan.Options{}, m, sqlError(c, err)
+		return nil, plan.Options{}, m, err
 	}
 	l.Salt = m.KeySalt
 	for {
