@@ -86,7 +86,7 @@ syncs: [{name: people, model: people, destination: out, object: people, mode: up
 		if want != "" && parent.GetName() != want {
 			t.Errorf("the parent of %s is %q, want %q", s.GetName(), parent.GetName(), want)
 		}
-		if s.GetName() == "run" && bytes.Compare(s.GetParentSpanId(), []byte{0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31}) != 0 {
+		if s.GetName() == "run" && !bytes.Equal(s.GetParentSpanId(), []byte{0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31}) {
 			t.Errorf("the run is no child of TRACEPARENT: %x", s.GetParentSpanId())
 		}
 		if s.GetName() == "sync people" {

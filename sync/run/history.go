@@ -49,7 +49,7 @@ func (s *Session) Runs(ctx context.Context, f RunFilter) ([]report.Run, error) {
 	return s.merged(ctx, in)
 }
 
-// Run is one run by its id.
+// PastRun is one run by its id, with what became of its rows.
 func (s *Session) PastRun(ctx context.Context, id string) (Past, error) {
 	r, err := s.runByID(ctx, id)
 	if err != nil {

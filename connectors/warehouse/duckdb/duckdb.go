@@ -210,7 +210,7 @@ func (w *Warehouse) Columns(ctx context.Context, query string) ([]warehouse.Colu
 func (w *Warehouse) Exists(ctx context.Context, t warehouse.Table) (bool, error) {
 	if t.Schema != "" { // to be read is to be there; the catalogue's views cost ten times as much
 		if stmt, err := w.db.PrepareContext(ctx, "SELECT 1 FROM "+w.dialect.Table(t)); err == nil {
-			_ = stmt.Close()
+			defer stmt.Close()
 			return true, nil
 		}
 	}
