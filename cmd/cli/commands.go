@@ -18,6 +18,7 @@ func (a *app) addCommands(root *cobra.Command) {
 		a.resetCommand(),
 		a.moveCommand(),
 		a.retireCommand(),
+		a.upgradeCommand(),
 		a.retryCommand(),
 		a.pauseCommand(),
 		a.resumeCommand(),

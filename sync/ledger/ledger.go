@@ -18,7 +18,7 @@ import (
 
 // SchemaVersion is of these tables; MinReader the oldest Dray that reads them.
 const (
-	SchemaVersion = 1
+	SchemaVersion = 2 // 2: snapshots say which fields the destination has values of its own in (theirs)
 	MinReader     = 1
 )
 
@@ -48,6 +48,7 @@ type Meta struct {
 	OpenRun         string // the run whose plan is being delivered; "" = none
 	OpenMode        string
 	UpdatedAt       time.Time
+	Version         int64 // of this sync's tables
 	Exists          bool
 	AllUncertain    bool // not stored: the snapshot cannot be trusted, every row of it is uncertain
 }
@@ -89,6 +90,21 @@ func (l *Ledger) Ensure(ctx context.Context) error {
 			return fmt.Errorf("making Dray's tables in schema %s: %w", l.Names.Schema, err)
 		}
 	}
+	if err := l.makeViews(ctx); err != nil {
+		return err
+	}
+	// Last: where meta stands, everything does.
+	if _, err := l.W.Exec(ctx, create(l.Names.Meta(), "sync "+text, "project "+text, "target "+text, "destination "+text, "destination_type "+text, "account_id "+text,
+		"object "+text, "container "+text, "base_url "+text, "generation "+num, "revision "+num, "mapping "+text, "key_salt "+num,
+		"hash_version "+text, "columns "+text, "open_run "+text, "open_mode "+text, "schema_version "+num, "min_reader "+num, "updated_at "+ts)); err != nil {
+		return fmt.Errorf("making Dray's tables in schema %s: %w", l.Names.Schema, err)
+	}
+	return nil
+}
+
+// makeViews makes the views whose columns are promised, also over ones that an older Dray made.
+func (l *Ledger) makeViews(ctx context.Context) error {
+	d := l.W.Dialect()
 	for _, v := range l.views() {
 		columns := make([]string, len(v.columns))
 		for i, c := range v.columns {
@@ -98,12 +114,6 @@ func (l *Ledger) Ensure(ctx context.Context) error {
 		if _, err := l.W.Exec(ctx, d.CreateView(view, "SELECT "+strings.Join(columns, ", ")+" FROM "+d.Table(v.of))); err != nil {
 			return fmt.Errorf("making the view %s: %w", v.name, err)
 		}
-	}
-	// Last: where meta stands, everything does.
-	if _, err := l.W.Exec(ctx, create(l.Names.Meta(), "sync "+text, "project "+text, "target "+text, "destination "+text, "destination_type "+text, "account_id "+text,
-		"object "+text, "container "+text, "base_url "+text, "generation "+num, "revision "+num, "mapping "+text, "key_salt "+num,
-		"hash_version "+text, "columns "+text, "open_run "+text, "open_mode "+text, "schema_version "+num, "min_reader "+num, "updated_at "+ts)); err != nil {
-		return fmt.Errorf("making Dray's tables in schema %s: %w", l.Names.Schema, err)
 	}
 	return nil
 }
@@ -148,7 +158,7 @@ func (l *Ledger) All(ctx context.Context) ([]Meta, error) {
 }
 
 func (l *Ledger) readWhere(ctx context.Context, where string) ([]Meta, error) {
-	rows, err := l.W.Query(ctx, "SELECT sync, project, target, destination, destination_type, account_id, object, container, base_url, generation, revision, mapping, key_salt, hash_version, columns, open_run, open_mode, min_reader, updated_at FROM "+
+	rows, err := l.W.Query(ctx, "SELECT sync, project, target, destination, destination_type, account_id, object, container, base_url, generation, revision, mapping, key_salt, hash_version, columns, open_run, open_mode, min_reader, updated_at, coalesce(schema_version, 0) FROM "+
 		l.W.Dialect().Table(l.Names.Meta())+" WHERE "+where+" ORDER BY sync")
 	if err != nil {
 		return nil, fmt.Errorf("reading meta: %w", err)
@@ -178,6 +188,7 @@ func metaOf(v []any) (Meta, error) {
 		HashVersion: text(13), OpenRun: text(15), OpenMode: text(16), Exists: true,
 	}
 	m.UpdatedAt, _ = v[18].(time.Time)
+	m.Version = num(19)
 	if num(17) > SchemaVersion {
 		return m, diag.Errorf(diag.Invalid, "upgrade.needed", "Dray's tables in this schema were written by a newer Dray").
 			WithHint("use that version, or a newer one")

@@ -155,6 +155,9 @@ func (s *Session) moveSync(ctx context.Context, _ graph.Kind, from, to string) e
 	if err != nil {
 		return r.done(ctx, err)
 	}
+	if err := m.Current(); err != nil { // writing it anew would say that its tables are
+		return r.done(ctx, err)
+	}
 	if m.Standing.Named == "" {
 		m.Standing.Named = from // what was sent before is known there by ids that were made of it
 	}

@@ -100,6 +100,9 @@ func (r *one) path(ctx context.Context) error {
 	if err := r.lock(ctx); err != nil {
 		return err
 	}
+	if err := r.current(ctx, r.sync.Name); err != nil {
+		return err
+	}
 	if err := r.step(ctx, "recover", r.recover); err != nil { // I3
 		return err
 	}

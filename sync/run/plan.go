@@ -110,6 +110,9 @@ func (s *Session) diff(ctx context.Context, prog *compile.Program, c *compile.Sy
 	if err != nil {
 		return nil, plan.Options{}, m, err
 	}
+	if err := m.Current(); err != nil {
+		return nil, plan.Options{}, m, err
+	}
 	if err := s.scratchSchema(ctx, prog); err != nil {
 		return nil, plan.Options{}, m, err
 	}
