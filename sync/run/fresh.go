@@ -33,8 +33,10 @@ func (s *Session) stale(ctx context.Context, c *compile.Sync) ([]string, error) 
 func (s *Session) newest(ctx context.Context, f compile.Freshness) (time.Time, error) {
 	rows, err := s.Warehouse.Query(ctx, f.Query)
 	if err != nil {
-		return time.Time{}, &diag.Error{Kind: kindOfSQL(err), Pos: f.Pos, Code: "sync.requires", Msg: "looking how fresh " + f.Name + " is", Err: err,
-			Hint: "loaded_at must name a column of times"}
+		return time.Time{}, &diag.Error{
+			Kind: kindOfSQL(err), Pos: f.Pos, Code: "sync.requires", Msg: "looking how fresh " + f.Name + " is", Err: err,
+			Hint: "loaded_at must name a column of times",
+		}
 	}
 	defer rows.Close()
 	if !rows.Next() {
