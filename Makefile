@@ -1,4 +1,5 @@
-# Everything here needs Go, a C compiler and nothing else; `make lint` fetches its linter as a Go module.
+# Everything here needs Go, a C compiler and nothing else; `make lint` fetches its linter as a Go module. Tests that need a
+# PostgreSQL server start their own, and are skipped where its programs are missing; `make postgres` installs them on Debian.
 
 GO       ?= go
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -7,7 +8,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 TESTFLAGS  ?=
 BENCHFLAGS ?=
 
-.PHONY: help build test test-postgres race lint fmt golden bench docs demo check clean
+.PHONY: help build test test-postgres race lint fmt golden bench docs demo check clean postgres
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +21,11 @@ test: ## all tests; ends with what was skipped, and why
 
 test-postgres: ## the tests of models and syncs on a PostgreSQL of their own
 	@$(GO) run ./internal/pgtest/with $(GO) run ./internal/testsum -timeout 20m -short $(TESTFLAGS) ./connectors/warehouse/... ./models/build ./models/identity ./models/profile ./models/segment ./sync/run
+
+postgres: ## the PostgreSQL server that tests start, from Debian's package, where it is missing
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { \
+		sudo=$$(test $$(id -u) = 0 || echo sudo); \
+		$$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postgresql; }
 
 race: ## all tests under the race detector
 	@$(GO) run ./internal/testsum -race -timeout 45m $(TESTFLAGS) ./...

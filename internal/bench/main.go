@@ -47,6 +47,7 @@ func benches() []bench {
 		{"commit", "commit after 1 M delivered rows", benchCommit},
 		{"memory", "peak memory of delivering 1 M and 10 M rows", benchMemory},
 		{"start", "start of the binary", benchStart},
+		{"rate", "share of a vendor's sliding window, by one process and by two", benchRate},
 	}
 }
 

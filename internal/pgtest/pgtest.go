@@ -67,18 +67,31 @@ func (s *Server) Database(t testing.TB) string {
 		}
 		t.Skipf("%v: install Debian's package postgresql or set %s; %s=1 makes this an error", s.err, Bin, Require)
 	}
-	name := fmt.Sprintf("test%d", s.count.Add(1))
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	c, err := pgx.Connect(ctx, s.url("postgres"))
+	url, err := s.New(context.Background())
 	if err != nil {
 		t.Fatalf("PostgreSQL: %v", err)
 	}
-	defer c.Close(ctx)
-	if _, err := c.Exec(ctx, "CREATE DATABASE "+name); err != nil {
-		t.Fatalf("PostgreSQL: %v", err)
+	return url
+}
+
+// New makes an empty database outside a test.
+func (s *Server) New(ctx context.Context) (url string, err error) {
+	s.once.Do(s.start)
+	if s.err != nil {
+		return "", s.err
 	}
-	return s.url(name)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	c, err := pgx.Connect(ctx, s.url("postgres"))
+	if err != nil {
+		return "", err
+	}
+	defer c.Close(context.WithoutCancel(ctx))
+	name := fmt.Sprintf("test%d", s.count.Add(1))
+	if _, err := c.Exec(ctx, "CREATE DATABASE "+name); err != nil {
+		return "", err
+	}
+	return s.url(name), nil
 }
 
 // Start starts the server and gives the URL of its database postgres.

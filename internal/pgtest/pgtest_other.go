@@ -3,7 +3,11 @@
 // Package pgtest gives tests a real PostgreSQL, on systems where it can start one.
 package pgtest
 
-import "testing"
+import (
+	"context"
+	"errors"
+	"testing"
+)
 
 // Server is none on this system.
 type Server struct{}
@@ -16,6 +20,11 @@ func (*Server) Database(t testing.TB) string {
 	t.Helper()
 	t.Skip("a PostgreSQL server is started for tests on unix only")
 	return ""
+}
+
+// New makes none.
+func (*Server) New(context.Context) (string, error) {
+	return "", errors.New("a PostgreSQL server is started on unix only")
 }
 
 // Stop does nothing.

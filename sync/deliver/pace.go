@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"strconv"
 	"sync"
 	"time"
@@ -26,11 +27,13 @@ const (
 // takes over what the vendor's headers say, and slows down where the vendor answers 429, also at a rate it was never told.
 // Safe for concurrent use.
 type Pacer struct {
-	headers destination.Rate
-	now     func() time.Time
-	turn    chan struct{} // held by the one who waits for the next place
+	headers    destination.Rate
+	now        func() time.Time
+	turn       chan struct{} // held by the one who waits for the next place
+	credential string        // its hash
 
 	mu      sync.Mutex
+	shared  Budget    // nil: the credential is this process's alone
 	allowed float64   // requests a second that may be made; 0 = not known
 	rate    float64   // that are made at most; 0 = unlimited
 	next    time.Time // when the next request may start
@@ -41,7 +44,23 @@ type Pacer struct {
 	second  time.Time // of the count below
 	count   int       // requests that were not too many
 	recent  float64   // of them in the second before
+	left    int       // places that were reserved in the shared budget, the first of them at next
+	every   time.Duration
 }
+
+// Budget is what processes share that use one credential. Reserve takes n places in the row, each so long after the one before,
+// and tells how far off the first is; Pause lets nobody begin a request for a while.
+type Budget interface {
+	Reserve(ctx context.Context, credential string, n int, every time.Duration) (wait time.Duration, err error)
+	Pause(ctx context.Context, credential string, d time.Duration) error
+}
+
+// reserved is for how long places are reserved ahead: so much of the allowance a process that stops leaves unused.
+const reserved = 250 * time.Millisecond
+
+// forgiven is how late a reserved place may be taken: less than what headroom leaves in a window of ten seconds. Given back it
+// would be lost, for the places after it are others'.
+const forgiven = 50 * time.Millisecond
 
 // NewPacer spaces requests by a declared rate; without one they are unlimited until the vendor refuses some.
 func NewPacer(r destination.Rate) *Pacer {
@@ -67,9 +86,15 @@ func (p *Pacer) Pause(d time.Duration) {
 		return
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if until := p.now().Add(d); until.After(p.paused) {
-		p.paused = until
+	longer, shared := p.now().Add(d).After(p.paused), p.shared
+	if longer {
+		p.paused = p.now().Add(d)
+	}
+	p.mu.Unlock()
+	if shared != nil && longer {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = shared.Pause(ctx, p.credential, d) // without it the others find out for themselves
 	}
 }
 
@@ -93,7 +118,13 @@ func (p *Pacer) Wait(ctx context.Context, halted <-chan struct{}) error {
 			return errHalted
 		default:
 		}
-		wait := p.take()
+		wait, dry := p.take()
+		if dry {
+			if err := p.reserve(ctx); err != nil {
+				return err
+			}
+			continue
+		}
 		if wait <= 0 {
 			return nil
 		}
@@ -108,17 +139,29 @@ func (p *Pacer) Wait(ctx context.Context, halted <-chan struct{}) error {
 }
 
 // take gives the next place in the row if it is due, and otherwise tells how far off it is. Places lie on a grid: one that is
-// taken a little late does not shift those after it.
-func (p *Pacer) take() time.Duration {
+// taken a little late does not shift those after it. dry: the shared budget must be asked for more.
+func (p *Pacer) take() (wait time.Duration, dry bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
+	shared := p.shared != nil && p.rate > 0
+	if shared && (p.left == 0 || now.Sub(p.next) > max(lateness, min(p.every/2, forgiven)) || p.paused.After(p.next)) { // what is too late is another's place by now
+		if p.paused.After(now) {
+			return p.paused.Sub(now), false
+		}
+		return 0, true
+	}
 	due := p.paused
 	if p.rate > 0 && p.next.After(due) {
 		due = p.next
 	}
 	if due.After(now) {
-		return due.Sub(now)
+		return due.Sub(now), false
+	}
+	if shared {
+		p.left--
+		p.next = p.next.Add(p.every)
+		return 0, false
 	}
 	if p.rate > 0 {
 		interval := time.Duration(float64(time.Second) / p.rate)
@@ -128,7 +171,23 @@ func (p *Pacer) take() time.Duration {
 			p.next = now.Add(interval)
 		}
 	}
-	return 0
+	return 0, false
+}
+
+// reserve takes some places for this process, at the rate it thinks is allowed. The caller holds the turn.
+func (p *Pacer) reserve(ctx context.Context) error {
+	p.mu.Lock()
+	every, shared := time.Duration(float64(time.Second)/max(p.rate, leastRate)), p.shared
+	p.mu.Unlock()
+	n := max(1, int(reserved/every))
+	wait, err := shared.Reserve(ctx, p.credential, n, every)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left, p.every, p.next = n, every, p.now().Add(wait)
+	return nil
 }
 
 // Gate is httpx's question before each request. The first one of a Write has waited already (httpx.Paid).
@@ -205,14 +264,15 @@ func (p *Pacer) Rate() float64 {
 	return p.rate
 }
 
-// Pacers holds the pacers of a process, one for each credential. The zero value is ready to use.
+// Pacers holds the pacers of a process, one for each credential. The zero value is ready to use; safe for concurrent use.
 type Pacers struct {
 	mu  sync.Mutex
 	all map[[sha256.Size]byte]*Pacer
 }
 
-// For is the pacer of a credential: of the connector's type, the address it goes to and its secrets. These are not kept.
-func (p *Pacers) For(r destination.Rate, credential ...string) *Pacer {
+// For is the pacer of a credential: of the connector's type, the address it goes to and its secrets. These are not kept. shared is
+// the budget of several processes, nil where there is one; the last asker's stands.
+func (p *Pacers) For(shared Budget, r destination.Rate, credential ...string) *Pacer {
 	h := sha256.New()
 	for _, c := range credential {
 		_, _ = h.Write(append(strconv.AppendInt(nil, int64(len(c)), 10), ":"+c...))
@@ -225,6 +285,11 @@ func (p *Pacers) For(r destination.Rate, credential ...string) *Pacer {
 	}
 	if p.all[key] == nil {
 		p.all[key] = NewPacer(r)
+		p.all[key].credential = hex.EncodeToString(key[:])
 	}
-	return p.all[key]
+	one := p.all[key]
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	one.shared = shared
+	return one
 }

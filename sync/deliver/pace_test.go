@@ -140,12 +140,12 @@ func TestNoPaceWithoutALimit(t *testing.T) {
 func TestOnePacerACredential(t *testing.T) {
 	t.Parallel()
 	var all Pacers
-	one := all.For(hub, "hubspot", "", "secret")
-	if all.For(hub, "hubspot", "", "secret") != one {
+	one := all.For(nil, hub, "hubspot", "", "secret")
+	if all.For(nil, hub, "hubspot", "", "secret") != one {
 		t.Error("the same credential has two pacers")
 	}
 	for _, other := range [][]string{{"hubspot", "", "other"}, {"hubspot", "secret"}, {"hubspot", "s", "ecret"}, {"hubspot", "", "secret", ""}} {
-		if all.For(hub, other...) == one {
+		if all.For(nil, hub, other...) == one {
 			t.Errorf("%q shares a pacer", other)
 		}
 	}

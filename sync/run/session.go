@@ -301,7 +301,7 @@ func (s *Session) connect(ctx context.Context, d *config.Destination) (*connecti
 		return nil, err
 	}
 	c.config = cfg
-	c.pacer = s.pacers.For(c.spec.Rate, credential(d, c.spec, cfg)...)
+	c.pacer = s.pacers.For(s.budget(), c.spec.Rate, credential(d, c.spec, cfg)...)
 	c.http = httpx.New(httpx.Options{
 		Transport: s.deps.Transport, Log: s.log, UserAgent: s.deps.UserAgent, Timeout: timeout(d, c.spec),
 		Gate: c.pacer.Gate, Observe: c.pacer.Observe,
@@ -313,6 +313,14 @@ func (s *Session) connect(ctx context.Context, d *config.Destination) (*connecti
 	}
 	s.dests[d.Name] = c
 	return c, nil
+}
+
+// budget is what several processes share; an interface that holds nothing where this one is alone.
+func (s *Session) budget() deliver.Budget {
+	if b := s.State.Budget(); b != nil {
+		return b
+	}
+	return nil
 }
 
 // credential is what two destinations have in common that a vendor counts as one: where they go, and as whom. A destination

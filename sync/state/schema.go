@@ -26,7 +26,7 @@ CREATE INDEX IF NOT EXISTS {runs_by_sync} ON {runs} (sync, started_at);
 CREATE TABLE IF NOT EXISTS {state} (one {{INT}} PRIMARY KEY, id TEXT NOT NULL)`,
 		shared: `CREATE TABLE {batches} (run_id TEXT NOT NULL, seq BIGINT NOT NULL, page BIGINT NOT NULL, sent_at BIGINT NOT NULL, keys BYTEA NOT NULL, answer BYTEA, PRIMARY KEY (run_id, page, seq));
 CREATE TABLE {locks} (schema TEXT NOT NULL, sync TEXT NOT NULL, run_id TEXT, host TEXT, since TIMESTAMPTZ, until TIMESTAMPTZ, PRIMARY KEY (schema, sync));
-CREATE TABLE {budgets} (credential TEXT PRIMARY KEY, next_at TIMESTAMPTZ NOT NULL, paused_until TIMESTAMPTZ, rate DOUBLE PRECISION NOT NULL, changed_at TIMESTAMPTZ NOT NULL)`,
+CREATE TABLE {budgets} (credential TEXT PRIMARY KEY, next_at TIMESTAMPTZ NOT NULL, paused_until TIMESTAMPTZ)`,
 	}, {
 		all: `CREATE TABLE {schedule} (schema TEXT NOT NULL, sync TEXT NOT NULL, due_at {{INT}}, paused_at {{INT}}, note TEXT, PRIMARY KEY (schema, sync));
 CREATE TABLE {alerts} (schema TEXT NOT NULL, destination TEXT NOT NULL, sync TEXT NOT NULL, states TEXT NOT NULL, since {{INT}} NOT NULL, PRIMARY KEY (schema, destination, sync))`,
