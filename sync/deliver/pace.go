@@ -17,8 +17,9 @@ const (
 	// they were sent.
 	headroom = 0.985
 	slower   = 0.8 // of the rate, once the vendor says that it was too fast
-	// lateness is how late a timer may wake a request without the next ones being late too.
-	lateness = 10 * time.Millisecond
+	// A timer may wake a request a little late without the next ones being late too: by half of what headroom leaves in the vendor's
+	// window, so that requests that were late and those that were not still fit into it together.
+	leastLate, mostLate = 10 * time.Millisecond, 50 * time.Millisecond
 	// leastRate is as slow as it gets, in requests a second.
 	leastRate = 0.2
 )
@@ -33,8 +34,9 @@ type Pacer struct {
 	credential string        // its hash
 
 	mu      sync.Mutex
-	shared  Budget    // nil: the credential is this process's alone
-	allowed float64   // requests a second that may be made; 0 = not known
+	shared  Budget  // nil: the credential is this process's alone
+	allowed float64 // requests a second that may be made; 0 = not known
+	window  time.Duration
 	rate    float64   // that are made at most; 0 = unlimited
 	next    time.Time // when the next request may start
 	paused  time.Time
@@ -58,10 +60,6 @@ type Budget interface {
 // reserved is for how long places are reserved ahead: so much of the allowance a process that stops leaves unused.
 const reserved = 250 * time.Millisecond
 
-// forgiven is how late a reserved place may be taken: less than what headroom leaves in a window of ten seconds. Given back it
-// would be lost, for the places after it are others'.
-const forgiven = 50 * time.Millisecond
-
 // NewPacer spaces requests by a declared rate; without one they are unlimited until the vendor refuses some.
 func NewPacer(r destination.Rate) *Pacer {
 	p := &Pacer{headers: r, now: time.Now, turn: make(chan struct{}, 1)}
@@ -73,6 +71,7 @@ func NewPacer(r destination.Rate) *Pacer {
 
 // set takes over what is allowed. With p.mu held, or before p is shared.
 func (p *Pacer) set(requests int, per time.Duration) {
+	p.window = per
 	allowed := headroom * float64(requests) / per.Seconds()
 	if allowed == p.allowed {
 		return
@@ -145,7 +144,7 @@ func (p *Pacer) take() (wait time.Duration, dry bool) {
 	defer p.mu.Unlock()
 	now := p.now()
 	shared := p.shared != nil && p.rate > 0
-	if shared && (p.left == 0 || now.Sub(p.next) > max(lateness, min(p.every/2, forgiven)) || p.paused.After(p.next)) { // what is too late is another's place by now
+	if shared && (p.left == 0 || now.Sub(p.next) > p.lateness(p.every) || p.paused.After(p.next)) { // what is too late is another's place by now
 		if p.paused.After(now) {
 			return p.paused.Sub(now), false
 		}
@@ -165,13 +164,18 @@ func (p *Pacer) take() (wait time.Duration, dry bool) {
 	}
 	if p.rate > 0 {
 		interval := time.Duration(float64(time.Second) / p.rate)
-		if now.Sub(p.next) < min(interval/4, lateness) {
+		if now.Sub(p.next) < p.lateness(interval) {
 			p.next = p.next.Add(interval)
 		} else {
 			p.next = now.Add(interval)
 		}
 	}
 	return 0, false
+}
+
+// lateness is how late a place may be taken that is so long before the next one.
+func (p *Pacer) lateness(interval time.Duration) time.Duration {
+	return min(interval/2, max(leastLate, min(p.window/200, mostLate)))
 }
 
 // reserve takes some places for this process, at the rate it thinks is allowed. The caller holds the turn.
