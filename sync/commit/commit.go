@@ -223,8 +223,9 @@ func (c *Committer) merged(x string, plain bool) []string {
 		c.write(snapshot, x, "operation = 'add' AND class = 'uncertain'", now, false))
 }
 
+// markUncertain gives rows the term that delivery found: no shorter than an earlier one, unless the clock was set back since.
 func (c *Committer) markUncertain(snapshot, x, key, where string) string {
-	return fmt.Sprintf("UPDATE %s AS s SET hash = %d, uncertain_until = greatest(coalesce(s.uncertain_until, x.until), x.until) FROM %s x WHERE s.dest_key = x.%s AND (%s)",
+	return fmt.Sprintf("UPDATE %s AS s SET hash = %d, uncertain_until = x.until FROM %s x WHERE s.dest_key = x.%s AND (%s)",
 		snapshot, plan.HashUncertain, x, key, where)
 }
 

@@ -252,6 +252,16 @@ type batch struct {
 	values map[string]bool // of the rows, once a message must be held against them
 }
 
+// bound shortens terms of uncertainty that are longer than any can be: the clock was set back since.
+func (d *delivery) bound(p *plan.Page) {
+	most := d.Now().Add(d.Settle)
+	for i, until := range p.Uncertain {
+		if until.After(most) {
+			p.Uncertain[i] = most
+		}
+	}
+}
+
 // read reads page after page, one ahead of the workers, and cuts each into batches.
 func (d *delivery) read(ctx context.Context, work chan<- *batch, results chan<- *page) error {
 	for k := range d.Pages.Pages() {
@@ -262,6 +272,7 @@ func (d *delivery) read(ctx context.Context, work chan<- *batch, results chan<- 
 		if err != nil {
 			return err
 		}
+		d.bound(read)
 		if len(read.Changes) == 0 {
 			continue
 		}

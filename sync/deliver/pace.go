@@ -144,11 +144,14 @@ func (p *Pacer) take() (wait time.Duration, dry bool) {
 	defer p.mu.Unlock()
 	now := p.now()
 	shared := p.shared != nil && p.rate > 0
-	if shared && (p.left == 0 || now.Sub(p.next) > p.lateness(p.every) || p.paused.After(p.next)) { // what is too late is another's place by now
-		if p.paused.After(now) {
-			return p.paused.Sub(now), false
+	if shared {
+		for p.left > 0 && (now.Sub(p.next) > p.lateness(p.every) || p.paused.After(p.next)) { // it is too late for this one
+			p.left--
+			p.next = p.next.Add(p.every)
 		}
-		return 0, true
+		if p.left == 0 {
+			return max(0, p.paused.Sub(now)), !p.paused.After(now)
+		}
 	}
 	due := p.paused
 	if p.rate > 0 && p.next.After(due) {
