@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dray-dev/dray/connectors/registry"
 	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/internal/pgtest"
 	"github.com/dray-dev/dray/sync/report"
@@ -47,7 +46,7 @@ func newMachines(t *testing.T, sync string) *machines {
 	m.write("dray.yaml", strings.Replace(m.read("dray.yaml"), "version: 1\n", "version: 1\nstate: ${STATE}\n", 1))
 	m.env["STATE"] = m.url
 	m.now = func() time.Time { return time.Now().Add(time.Duration(m.clock.Load())) }
-	w, err := registry.OpenWarehouse(context.Background(), "duckdb", map[string]any{"path": "w.duckdb"}, m.dir)
+	w, err := openWarehouse(context.Background(), "", map[string]any{"path": "w.duckdb"}, m.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +159,7 @@ func (s *slow) RoundTrip(req *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(req)
 }
 
-const people = "INSERT INTO raw.people SELECT i, 'p' || i || '@example.com', 'old', i FROM range(30) t(i)"
+const people = "INSERT INTO raw.people SELECT i, 'p' || i || '@example.com', 'old', i FROM generate_series(0, 29) t(i)"
 
 // others waits until all requests but the one held back have arrived, and gives what the destination holds then.
 func (m *machines) others(changes int) map[string]map[string]any {
@@ -236,7 +235,7 @@ func TestLateSends(t *testing.T) {
 	m.write("dray.yaml", strings.Replace(m.read("dray.yaml"), "settle: 0s", "settle: 1h", 1))
 	m.sql(people)
 	m.wants(0)
-	m.sql("UPDATE raw.people SET name = 'first'", "INSERT INTO raw.people SELECT i, NULL, 'first', i FROM range(100, 110) t(i)")
+	m.sql("UPDATE raw.people SET name = 'first'", "INSERT INTO raw.people SELECT i, NULL, 'first', i FROM generate_series(100, 109) t(i)")
 	s := newSlow(2)
 	s.all = true
 	first := make(chan report.Run, 1)
