@@ -37,10 +37,13 @@ CREATE TABLE {alerts} (schema TEXT NOT NULL, destination TEXT NOT NULL, sync TEX
 // migrationLock is the advisory lock under which PostgreSQL's tables are made; its value is arbitrary.
 const migrationLock = 0x64726179
 
-// version reads the state's version, and the oldest of ours that may use it; 0 where there are no tables yet.
-func (s *State) version(ctx context.Context, db interface {
+// querier is a database or a transaction.
+type querier interface {
 	QueryRowContext(ctx context.Context, q string, args ...any) *sql.Row
-}) (version, reader int, err error) {
+}
+
+// version reads the state's version, and the oldest of ours that may use it; 0 where there are no tables yet.
+func (s *State) version(ctx context.Context, db querier) (version, reader int, err error) {
 	there := "SELECT count(*) FROM sqlite_master WHERE name = '{version}'"
 	if s.pool != nil {
 		there = "SELECT count(*) FROM pg_tables WHERE tablename = '{version}' AND schemaname = current_schema()"
