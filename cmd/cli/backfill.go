@@ -66,6 +66,7 @@ func (a *app) backfill(ctx context.Context, s *run.Session, sync string, b run.B
 	if rep.Sync == "" {
 		return err
 	}
+	a.alert(ctx, s, rep)
 	return a.showRuns(ctx, s.Graph, chosen{one: true, backfill: true}, []report.Run{rep}, err)
 }
 

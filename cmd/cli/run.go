@@ -36,6 +36,7 @@ the next one.`,
 				}
 				runs, err := s.Run(cmd.Context(), c.names, o)
 				a.progress.stop()
+				a.alert(cmd.Context(), s, runs...)
 				return a.showRuns(cmd.Context(), s.Graph, c, runs, err)
 			})
 			if kind, known := diag.KindOf(err); known && kind == diag.Locked && !started {

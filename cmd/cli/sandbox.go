@@ -23,6 +23,9 @@ rehearsed against them without an account. It prints the destination to write in
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var entries []sandbox.Entry
 			for _, e := range registry.Destinations() {
+				if e.StandIn == nil {
+					continue
+				}
 				spec := e.Connector.Spec()
 				entries = append(entries, sandbox.Entry{Type: spec.Type, Title: spec.Title, New: e.StandIn})
 			}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -18,9 +19,11 @@ import (
 
 	"github.com/dray-dev/dray/cmd/api"
 	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/sync/alert"
 	"github.com/dray-dev/dray/sync/report"
 	"github.com/dray-dev/dray/sync/run"
 	"github.com/dray-dev/dray/sync/schedule"
+	"github.com/dray-dev/dray/sync/state"
 )
 
 // ErrTerminated is the cause of a context that SIGTERM ended: for serve, whose work has no end of its own, that is success.
@@ -111,6 +114,8 @@ type server struct {
 	metrics   *api.Metrics
 	host      *run.Host
 	scheduler *schedule.Scheduler
+	teller    *alert.Teller
+	under     sync.WaitGroup
 	options   run.Options
 }
 
@@ -129,6 +134,7 @@ func (v *server) open(ctx context.Context, p *run.Prepared) error {
 	}
 	deps := v.app.deps()
 	deps.Progress, deps.Built = nil, nil
+	v.teller = v.app.teller(v.host.State())
 	v.scheduler, err = schedule.New(ctx, schedule.Options{
 		State: v.host.State(), Project: p, Workers: workers, Now: deps.Now, Log: v.app.log, Observe: v.metrics, Busy: v.host.Busy,
 		Run: func(ctx context.Context, p *run.Prepared, sync string, due time.Time) (report.Run, error) {
@@ -142,9 +148,40 @@ func (v *server) open(ctx context.Context, p *run.Prepared) error {
 }
 
 // ended hears of every run in this process.
-func (v *server) ended(_ context.Context, _ *run.Session, r report.Run) {
+func (v *server) ended(ctx context.Context, s *run.Session, r report.Run) {
 	v.metrics.Ended(r)
 	v.scheduler.Ended(r)
+	v.under.Go(func() { v.teller.Ended(ctx, s.Prepared, r) }) // a slow mail server must not hold up syncs
+}
+
+// lookForAlerts tells, twice a minute, what no end of a run would.
+func (v *server) lookForAlerts(ctx context.Context) {
+	every := time.NewTicker(30 * time.Second)
+	defer every.Stop()
+	for {
+		v.teller.Look(ctx, v.scheduler.Project(), v.reports)
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.C:
+		}
+	}
+}
+
+// reports are the last runs of a sync, newest first.
+func (v *server) reports(ctx context.Context, sync string) ([]report.Run, error) {
+	list, err := v.host.State().Runs(ctx, state.RunFilter{Schema: v.scheduler.Project().Project.Schema, Sync: sync, Limit: 5})
+	if err != nil {
+		return nil, err
+	}
+	var out []report.Run
+	for _, r := range list {
+		var rep report.Run
+		if len(r.Report) > 0 && json.Unmarshal(r.Report, &rep) == nil {
+			out = append(out, rep)
+		}
+	}
+	return out, nil
 }
 
 // run listens, and schedules until ctx ends. What it started has ended when it returns.
@@ -158,17 +195,17 @@ func (v *server) run(ctx context.Context, address string) error {
 	if err != nil {
 		return errors.Join(err, socket.Close())
 	}
-	var under sync.WaitGroup
-	under.Go(func() {
+	v.under.Go(func() {
 		(&served{host: v.host, changed: v.scheduler.Look, log: v.app.log}).accept(ctx, socket)
 	})
 	background, stop := context.WithCancel(ctx)
-	under.Go(func() { v.watch(background) })
+	v.under.Go(func() { v.watch(background) })
+	v.under.Go(func() { v.lookForAlerts(background) })
 	v.say(web)
 	err = v.scheduler.Run(ctx)
 	stop()
 	_ = socket.Close()
-	under.Wait()
+	v.under.Wait()
 	if web != nil {
 		_ = web.Close()
 	}

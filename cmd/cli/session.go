@@ -8,6 +8,8 @@ import (
 	"github.com/dray-dev/dray/connectors/destination"
 	"github.com/dray-dev/dray/connectors/registry"
 	"github.com/dray-dev/dray/models/graph"
+	"github.com/dray-dev/dray/sync/alert"
+	"github.com/dray-dev/dray/sync/report"
 	"github.com/dray-dev/dray/sync/run"
 	"github.com/dray-dev/dray/sync/state"
 )
@@ -113,6 +115,28 @@ func (a *app) withState(ctx context.Context, work func(*run.Prepared, *state.Sta
 		return err
 	}
 	return errors.Join(work(p, s), s.Close())
+}
+
+// teller tells of runs that ended: `alerts:`.
+func (a *app) teller(s *state.State) *alert.Teller {
+	deps := a.deps()
+	return &alert.Teller{
+		State: s, Now: deps.Now, Log: a.log,
+		Send: func(ctx context.Context, p *run.Prepared, to string, n destination.Notice) error {
+			return p.Notify(ctx, deps, to, n)
+		},
+	}
+}
+
+// alert tells of what a command of this process ran; serve hears of what it runs by itself.
+func (a *app) alert(ctx context.Context, s *run.Session, runs ...report.Run) {
+	if a.host != nil {
+		return
+	}
+	t := a.teller(s.State)
+	for _, r := range runs {
+		t.Ended(context.WithoutCancel(ctx), s.Prepared, r)
+	}
 }
 
 // about describes a sync for its header: "segment lapsed_vips → crm contacts, mirror".

@@ -13,6 +13,8 @@ import (
 	filestandin "github.com/dray-dev/dray/connectors/destination/file/standin"
 	"github.com/dray-dev/dray/connectors/destination/hubspot"
 	hubspotstandin "github.com/dray-dev/dray/connectors/destination/hubspot/standin"
+	"github.com/dray-dev/dray/connectors/destination/slack"
+	"github.com/dray-dev/dray/connectors/destination/smtp"
 	"github.com/dray-dev/dray/connectors/destination/webhook"
 	webhookstandin "github.com/dray-dev/dray/connectors/destination/webhook/standin"
 	"github.com/dray-dev/dray/connectors/standin"
@@ -21,7 +23,7 @@ import (
 	"github.com/dray-dev/dray/internal/diag"
 )
 
-// Entry is a destination connector, and what stands in for its vendor.
+// Entry is a destination connector, and what stands in for its vendor; nil for those that take messages only.
 type Entry struct {
 	Connector destination.Connector
 	StandIn   func() standin.StandIn
@@ -32,6 +34,8 @@ func Destinations() []Entry {
 	return []Entry{
 		{file.Connector{}, filestandin.New},
 		{hubspot.Connector{}, hubspotstandin.New},
+		{slack.Connector{}, nil},
+		{smtp.Connector{}, nil},
 		{webhook.Connector{}, webhookstandin.New},
 	}
 }

@@ -24,6 +24,7 @@ func layers() []string {
 		"cmd/dray", "cmd/cli", "cmd/api",
 		"connectors/registry", // alone knows concrete connectors
 		"sync/schedule connectors/sandbox connectors/warehouse/conformance connectors/destination/conformance",
+		"sync/alert",
 		"sync/run",
 		"sync/commit", "sync/deliver", "sync/guard", "sync/ledger", "sync/plan", "sync/state", // a step knows the steps before it
 		"sync/report", // what every step's counts are

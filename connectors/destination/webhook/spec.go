@@ -24,9 +24,10 @@ type Connector struct{}
 // Spec declares the connector.
 func (Connector) Spec() destination.Spec {
 	return destination.Spec{
-		Type:    "webhook",
-		Title:   "Webhook",
-		Summary: "Posts changes as JSON to an address of yours; the answer may tell the outcome of each row.",
+		Type:     "webhook",
+		Title:    "Webhook",
+		Notifies: true,
+		Summary:  "Posts changes as JSON to an address of yours; the answer may tell the outcome of each row.",
 		Config: []destination.Option{
 			{
 				Name: "url", Type: "string", Required: true, Example: "https://example.com/changes",
