@@ -41,6 +41,8 @@ type queue interface {
 	again(ctx context.Context, ticks []Tick) (later []Tick, err error)
 	// counts are the jobs that wait and that run, of all processes.
 	counts(ctx context.Context) (waiting, running int, err error)
+	// tends says that this process lives, and puts back what processes that do not have left.
+	tends(ctx context.Context) error
 	// pending tells whether a job of the sync waits or runs.
 	pending(ctx context.Context, sync string) (bool, error)
 }
@@ -70,6 +72,7 @@ type rivers[TX any] struct {
 	ready  func(ctx context.Context) error // before the start
 	close  func()
 	query  func(ctx context.Context, sql string, args []any, into ...any) error
+	tend   func(ctx context.Context) error // now and then; nil = nothing
 }
 
 func configOf(p place, workers int, work func(context.Context, Tick) error, log *slog.Logger) (*river.Config, error) {
@@ -97,6 +100,13 @@ func (q *rivers[TX]) start(ctx context.Context) error {
 		return err
 	}
 	return q.client.Start(ctx)
+}
+
+func (q *rivers[TX]) tends(ctx context.Context) error {
+	if q.tend == nil {
+		return nil
+	}
+	return q.tend(ctx)
 }
 
 func (q *rivers[TX]) stop(ctx context.Context) error {

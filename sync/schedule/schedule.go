@@ -37,6 +37,8 @@ type Options struct {
 	Now     func() time.Time
 	Log     *slog.Logger
 	Observe Observer // nil = nobody
+
+	tendEvery, goneAfter time.Duration // tests have less patience
 }
 
 // Observer hears what the scheduler does; safe for concurrent use.
@@ -73,9 +75,10 @@ type ends struct {
 }
 
 const (
-	lookAround = 30 * time.Second // at the latest: the clock may have been set, others may have run something
-	retryAfter = time.Second
-	busyAfter  = 5 * time.Second
+	lookAround  = 30 * time.Second // at the latest: the clock may have been set, others may have run something
+	retryAfter  = time.Second
+	busyAfter   = 5 * time.Second
+	lockedAfter = 20 * time.Second
 )
 
 // New prepares a scheduler. Nothing runs before Run.
@@ -91,7 +94,14 @@ func New(ctx context.Context, o Options) (*Scheduler, error) {
 		s.o.Busy = func(string) []string { return nil }
 	}
 	var err error
-	s.queue, err = onSQLite(ctx, o.State, s.place, max(o.Workers, 1), s.job, quiet(o.Log))
+	if s.o.tendEvery == 0 {
+		s.o.tendEvery, s.o.goneAfter = tendEvery, goneAfter
+	}
+	if o.State.Shared() {
+		s.queue, err = onPostgres(ctx, o.State, s.place, max(o.Workers, 1), s.job, s.o.goneAfter, quiet(o.Log))
+	} else {
+		s.queue, err = onSQLite(ctx, o.State, s.place, max(o.Workers, 1), s.job, quiet(o.Log))
+	}
 	return s, err
 }
 
@@ -124,8 +134,27 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	if err := s.queue.start(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
+	var tending sync.WaitGroup
+	tending.Go(func() { s.tend(ctx) })
 	err = s.loop(ctx, ticks)
+	tending.Wait()
 	return errors.Join(err, s.queue.stop(context.WithoutCancel(ctx)))
+}
+
+// tend keeps this process's place among the workers.
+func (s *Scheduler) tend(ctx context.Context) {
+	every := time.NewTicker(s.o.tendEvery)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.C:
+			if err := s.queue.tends(ctx); err != nil && ctx.Err() == nil {
+				s.log.Error("the control state does not answer", "error", err.Error())
+			}
+		}
+	}
 }
 
 // load makes the agenda of a project. It gives what is to be caught up.
@@ -377,6 +406,9 @@ func (s *Scheduler) run(ctx context.Context, p *run.Prepared, sync string, due t
 			return river.JobSnooze(busyAfter)
 		}
 		return nil
+	}
+	if rep.Status == report.Locked && s.o.State.Shared() {
+		return river.JobSnooze(lockedAfter) // by a worker that was killed, until its lease ends; or by a person
 	}
 	level, why := slog.LevelInfo, ""
 	if rep.Error != nil {

@@ -247,3 +247,12 @@ ON CONFLICT (schema, destination, sync) DO UPDATE SET states = excluded.states, 
 		s.scope(schema), a.To, a.Sync, string(states), microsOf(a.Since), string(old))
 	return n > 0, s.wrap("writing", err)
 }
+
+// Lives says, in a shared state, that a worker lives now; workers that have not said so for a day are forgotten.
+func (s *State) Lives(ctx context.Context, worker, host string) error {
+	_, err := s.exec(ctx, "INSERT INTO {workers} (id, host, seen_at) VALUES (?, ?, clock_timestamp()) ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at", worker, host)
+	if err == nil {
+		_, err = s.exec(ctx, "DELETE FROM {workers} WHERE seen_at < clock_timestamp() - interval '1 day'")
+	}
+	return s.wrap("writing", err)
+}
