@@ -57,7 +57,7 @@ func (p place) name() string {
 }
 
 const (
-	fetchPoll     = 200 * time.Millisecond
+	fetchPoll     = time.Second           // what is queued wakes the workers; this finds what was put off
 	fetchCooldown = 10 * time.Millisecond // River's own 100 ms drains ten thousand jobs in 50 s, this in 9
 	batchOfJobs   = 1000
 )
@@ -72,6 +72,7 @@ type rivers[TX any] struct {
 	ready  func(ctx context.Context) error // before the start
 	close  func()
 	query  func(ctx context.Context, sql string, args []any, into ...any) error
+	alone  bool                            // no other process takes ticks
 	tend   func(ctx context.Context) error // now and then; nil = nothing
 }
 
@@ -154,6 +155,9 @@ func (q *rivers[TX]) add(ctx context.Context, ticks []Tick) (taken int, later []
 }
 
 func (q *rivers[TX]) addPart(ctx context.Context, ticks []Tick) (int, []Tick, error) {
+	if q.alone {
+		return q.addAlone(ctx, ticks)
+	}
 	of, dues := map[string]Tick{}, map[string]time.Time{}
 	for _, t := range ticks {
 		of[t.Sync], dues[t.Sync] = t, t.Due
@@ -182,6 +186,20 @@ func (q *rivers[TX]) addPart(ctx context.Context, ticks []Tick) (int, []Tick, er
 		return 0, nil, fmt.Errorf("queueing: %w", err)
 	}
 	return len(ours), underWay(ours, results), nil
+}
+
+// addAlone is addPart where no other process takes ticks: they are queued before they are written down, so that a kill in between
+// costs nothing (a sync is queued once at most), and outside a transaction, so that River's own insert wakes its workers.
+func (q *rivers[TX]) addAlone(ctx context.Context, ticks []Tick) (int, []Tick, error) {
+	results, err := q.client.InsertMany(ctx, q.params(ticks))
+	if err != nil {
+		return 0, nil, fmt.Errorf("queueing: %w", err)
+	}
+	dues := map[string]time.Time{}
+	for _, t := range ticks {
+		dues[t.Sync] = t.Due
+	}
+	return len(ticks), underWay(ticks, results), q.state.Take(ctx, q.place.schema, dues)
 }
 
 func (q *rivers[TX]) again(ctx context.Context, ticks []Tick) ([]Tick, error) {
@@ -231,29 +249,7 @@ func onSQLite(ctx context.Context, s *state.State, p place, workers int, work fu
 	}
 	return &rivers[*sql.Tx]{
 		place: p, state: s, client: client,
-		begin: func(ctx context.Context) (*sql.Tx, func(context.Context) error, func(context.Context) error, error) {
-			tx, err := db.BeginTx(ctx, nil)
-			if err != nil {
-				return nil, nil, nil, err
-			}
-			return tx, func(context.Context) error { return tx.Commit() }, func(context.Context) error { return tx.Rollback() }, nil
-		},
-		claim: func(ctx context.Context, tx *sql.Tx, query string, args []any) ([]string, error) {
-			rows, err := tx.QueryContext(ctx, query, args...)
-			if err != nil {
-				return nil, err
-			}
-			defer rows.Close()
-			var out []string
-			for rows.Next() {
-				var sync string
-				if err := rows.Scan(&sync); err != nil {
-					return nil, err
-				}
-				out = append(out, sync)
-			}
-			return out, rows.Err()
-		},
+		alone: true,
 		ready: func(ctx context.Context) error {
 			_, err := db.ExecContext(ctx, "UPDATE river_job SET state = 'available', attempt = max(attempt - 1, 0) WHERE state = 'running'")
 			return err

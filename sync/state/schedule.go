@@ -104,6 +104,15 @@ ON CONFLICT (schema, sync) DO UPDATE SET due_at = excluded.due_at WHERE coalesce
 RETURNING sync`)
 }
 
+// Take writes down due times that this process took, where no other does.
+func (s *State) Take(ctx context.Context, schema string, dues map[string]time.Time) error {
+	args, err := s.ClaimArgs(schema, dues)
+	if err == nil {
+		_, err = s.db.ExecContext(ctx, s.ClaimSQL(), args...)
+	}
+	return s.wrap("writing", err)
+}
+
 // ClaimArgs are its arguments: the due times of syncs.
 func (s *State) ClaimArgs(schema string, dues map[string]time.Time) ([]any, error) {
 	type item struct {
