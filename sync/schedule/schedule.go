@@ -75,7 +75,8 @@ type ends struct {
 }
 
 const (
-	lookAround  = 30 * time.Second // at the latest: the clock may have been set, others may have run something
+	lookAround  = 30 * time.Second      // at the latest: the clock may have been set, others may have run something
+	together    = 50 * time.Millisecond // what is due within it is queued by one statement
 	retryAfter  = time.Second
 	busyAfter   = 5 * time.Second
 	lockedAfter = 20 * time.Second
@@ -263,7 +264,7 @@ func (s *Scheduler) loop(ctx context.Context, ticks []Tick) error {
 		s.beat = now
 		wait := lookAround
 		if next := s.agenda.next(); !next.IsZero() {
-			wait = min(wait, max(next.Sub(now), 0))
+			wait = min(wait, max(next.Sub(now), together))
 		}
 		s.mu.Unlock()
 		if len(later) > 0 {
