@@ -103,7 +103,7 @@ func (a *app) forward(ctx context.Context, p *run.Prepared) (done bool, err erro
 	if err != nil {
 		return false, nil //nolint:nilerr // nobody listens: the command does its work itself
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // what went over it was checked
 	a.progress.stop()
 	dir, err := os.Getwd()
 	if err != nil {
@@ -174,7 +174,7 @@ func (v *served) accept(ctx context.Context, l net.Listener) {
 			return
 		}
 		under.Go(func() {
-			defer conn.Close()
+			defer conn.Close() //nolint:errcheck // what went over it was checked
 			v.serve(ctx, conn)
 		})
 	}

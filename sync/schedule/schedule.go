@@ -117,9 +117,11 @@ type atLeast struct {
 func (h *atLeast) Enabled(ctx context.Context, l slog.Level) bool {
 	return l >= h.level && h.Handler.Enabled(ctx, l)
 }
+
 func (h *atLeast) WithAttrs(a []slog.Attr) slog.Handler {
 	return &atLeast{h.Handler.WithAttrs(a), h.level}
 }
+
 func (h *atLeast) WithGroup(n string) slog.Handler { return &atLeast{h.Handler.WithGroup(n), h.level} }
 
 // Run serves until ctx ends; then the runs under way end in order, and their jobs stay in the queue.

@@ -203,7 +203,6 @@ func TestAfter(t *testing.T) {
 	if w.count("strict") != strict {
 		t.Error("clean takes rejected rows")
 	}
-
 }
 
 func TestPauseAndReload(t *testing.T) {
