@@ -168,7 +168,7 @@ func sendFor(ctx context.Context, w *windowed, binary, dir string) error {
 		}
 	}
 	_ = cmd.Process.Signal(os.Interrupt)
-	<-ended
+	_ = <-ended // it was interrupted
 	return ctx.Err()
 }
 
