@@ -117,6 +117,9 @@ type server struct {
 	teller    *alert.Teller
 	under     sync.WaitGroup
 	options   run.Options
+
+	upgrading sync.Mutex
+	upgraded  bool
 }
 
 func (v *server) open(ctx context.Context, p *run.Prepared) error {
@@ -138,13 +141,33 @@ func (v *server) open(ctx context.Context, p *run.Prepared) error {
 	v.scheduler, err = schedule.New(ctx, schedule.Options{
 		State: v.host.State(), Project: p, Workers: workers, Now: deps.Now, Log: v.app.log, Observe: v.metrics, Busy: v.host.Busy,
 		Run: func(ctx context.Context, p *run.Prepared, sync string, due time.Time) (report.Run, error) {
+			v.upgrade(ctx, p, deps)
 			return v.host.RunDue(ctx, p, deps, v.options, sync, due)
 		},
 	})
 	if err != nil {
 		return errors.Join(err, v.host.Close())
 	}
+	v.upgrade(ctx, p, deps)
 	return nil
+}
+
+// upgrade brings tables of an older Dray up to date, until that has worked once. Where it does not, because another process has the
+// warehouse perhaps, it is tried again before the next run, which tells its own error if its tables are still too old.
+func (v *server) upgrade(ctx context.Context, p *run.Prepared, deps run.Deps) {
+	v.upgrading.Lock()
+	defer v.upgrading.Unlock()
+	if v.upgraded {
+		return
+	}
+	done, err := v.host.Upgrade(ctx, p, deps, v.options)
+	for _, u := range done {
+		v.app.log.Info("the tables of a sync were upgraded", "sync", u.Sync, "from", u.From, "to", u.To)
+	}
+	if err != nil && ctx.Err() == nil {
+		v.app.log.Warn("the tables of an older Dray are not upgraded yet: it is tried again before the next run", "error", err.Error())
+	}
+	v.upgraded = err == nil
 }
 
 // ended hears of every run in this process.

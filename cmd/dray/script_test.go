@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 //	answers NAME STATUS…      the receiver's next answers, 2xx again after that; none: 2xx from now on
 //	rejects NAME KEYVALUE…    rows whose key holds the value are rejected from now on; none: nothing is
 //	holds, awaits, frees NAME requests get no answer from now on; wait until one came; answer again
+//	older FILE SYNC           makes the tables of SYNC in a DuckDB file those of an older Dray, and keeps the file from others for a while
 //	received NAME COUNT       how many requests came since the last received
 //	appears FILE…             waits until files are there
 //	runs DIR SYNC N           waits until a sync has ended N runs more than when it was called
@@ -71,6 +72,7 @@ func TestScripts(t *testing.T) {
 			"runs":     cmdRuns,
 			"signal":   cmdSignal,
 			"metric":   cmdMetric,
+			"older":    cmdOlder,
 		},
 	})
 }

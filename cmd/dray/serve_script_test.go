@@ -1,17 +1,21 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/dray-dev/dray/connectors/registry"
 )
 
 // patience is how long a test waits for something that comes, on a machine that is busy with others.
@@ -79,6 +83,32 @@ func cmdMetric(ts *testscript.TestScript, neg bool, args []string) {
 		body, err := io.ReadAll(r.Body)
 		return err == nil && strings.Contains("\n"+string(body), "\n"+args[0]+" "+args[1]+"\n")
 	})
+}
+
+// cmdOlder takes from a sync's tables what newer versions of Dray added to them. The file is this process's until serve listens.
+func cmdOlder(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: older FILE SYNC")
+	}
+	ctx := context.Background()
+	w, err := registry.OpenWarehouse(ctx, "duckdb", map[string]any{"path": args[0]}, ts.MkAbs("."))
+	ts.Check(err)
+	for _, q := range []string{
+		"ALTER TABLE dray.snapshot_" + args[1] + " DROP COLUMN theirs",
+		"UPDATE dray.meta SET schema_version = 1 WHERE sync = '" + args[1] + "'",
+	} {
+		_, err := w.Exec(ctx, q)
+		ts.Check(err)
+	}
+	socket := filepath.Join(ts.MkAbs("."), ".dray", "state.db.sock")
+	go func() {
+		defer w.Close()
+		for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+			if _, err := os.Stat(socket); err == nil {
+				return
+			}
+		}
+	}()
 }
 
 // freeAddress is a port of this machine that nobody has just now.

@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/dray-dev/dray/models/compile"
@@ -17,7 +18,7 @@ type Upgraded struct {
 
 // Upgrade brings Dray's own tables up to this version, each sync's under its lock and in one transaction, also of syncs that are not in
 // the project any more. Nothing is sent. It may be repeated, and goes on where it was interrupted; where nothing is older it does
-// nothing. `dray serve` calls it when it starts.
+// nothing.
 func (s *Session) Upgrade(ctx context.Context) ([]Upgraded, error) {
 	out := []Upgraded{}
 	all, err := s.ledger.All(ctx)
@@ -37,6 +38,17 @@ func (s *Session) Upgrade(ctx context.Context) ([]Upgraded, error) {
 		return out, nil
 	}
 	return out, s.ledger.UpgradeShared(ctx)
+}
+
+// Upgrade is the upgrade of a session of its own: what `dray serve` does before the first run. The warehouse is open only meanwhile.
+func (h *Host) Upgrade(ctx context.Context, p *Prepared, deps Deps, o Options) ([]Upgraded, error) {
+	deps.Host = h
+	s, err := OpenPrepared(ctx, p, deps, o)
+	if err != nil {
+		return nil, err
+	}
+	done, err := s.Upgrade(ctx)
+	return done, errors.Join(err, s.Close())
 }
 
 func (s *Session) upgrade(ctx context.Context, name string) error {
