@@ -373,6 +373,9 @@ type Outcome struct {
 	Message  string // the vendor's words; the engine takes the row's values out before it is stored (I6)
 	RemoteID string
 	Origin   Origin
+	// Exists, of a Rejected add: the vendor did not make the record because one with a unique value of this row is there. Where an
+	// earlier try was not answered, that record may be the row's own.
+	Exists bool
 	Job      string // of Accepted: what Poller is asked for
 }
 

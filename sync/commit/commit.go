@@ -284,7 +284,7 @@ func (c *Committer) inserted(x string, plain bool) []string {
 		done = "(" + acknowledged + " OR class = 'uncertain')"
 	}
 	out := []string{
-		fmt.Sprintf("INSERT INTO %s (primary_key, dest_key, key_hash, hash, remote_id, origin, acknowledged_at) SELECT x.primary_key, x.dest_key, x.key_hash, 0, x.o_remote, 'created', CAST(%s AS %s) FROM %s x WHERE operation = 'add' AND %s AND NOT coalesce(matched, false)",
+		fmt.Sprintf("INSERT INTO %s (primary_key, dest_key, key_hash, hash, remote_id, origin, acknowledged_at) SELECT x.primary_key, x.dest_key, x.key_hash, 0, x.o_remote, coalesce(x.o_origin, 'created'), CAST(%s AS %s) FROM %s x WHERE operation = 'add' AND %s AND NOT coalesce(matched, false)",
 			snapshot, d.Time(c.Now()), d.Type(warehouse.Timestamp), x, done),
 		"DELETE FROM " + pending + " WHERE dest_key IN (SELECT dest_key FROM " + x + " x WHERE class <> 'deferred')",
 	}

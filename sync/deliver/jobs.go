@@ -25,7 +25,7 @@ func NewJobs(c Config) *Jobs {
 		return nil
 	}
 	c.Attempts = 0 // a row that the job did not apply is a change of the next plan
-	return &Jobs{d: &delivery{Config: c, halted: make(chan struct{})}, poller: poller}
+	return &Jobs{d: &delivery{Config: c, circuit: newCircuit(), halted: make(chan struct{})}, poller: poller}
 }
 
 // Stats are the requests that asking took.
@@ -55,7 +55,7 @@ func (j *Jobs) Ended(ctx context.Context, job string) (ended, unknown, fatal boo
 
 // Results reads the outcomes of a job that ended: one row for each of the page's changes. since is when it was handed over.
 func (j *Jobs) Results(ctx context.Context, job string, page *plan.Page, schema *destination.Schema, since time.Time) ([]Row, error) {
-	d := &delivery{Config: j.d.Config, halted: j.d.halted}
+	d := &delivery{Config: j.d.Config, circuit: j.d.circuit, halted: j.d.halted}
 	d.Schema = schema
 	b, p := jobBatch(page)
 	request := d.request(b, p.rows, 1)
@@ -71,7 +71,7 @@ func (j *Jobs) Results(ctx context.Context, job string, page *plan.Page, schema 
 		return nil, vendorDown(d.Name, spoken(asError(err), b))
 	}
 	outcomes := blank(b, since)
-	d.rows(b, p, got, outcomes, since)
+	d.rows(ctx, b, p, got, outcomes, since)
 	return outcomes, nil
 }
 

@@ -177,7 +177,7 @@ func (d *delivery) try(ctx context.Context, b *batch, p part, outcomes []Row) []
 	if err == nil {
 		d.failures.Store(0)
 		d.answered.Store(true)
-		return d.pause(ctx, b, d.rows(b, p, got, outcomes, began), outcomes)
+		return d.pause(ctx, b, d.rows(ctx, b, p, got, outcomes, began), outcomes)
 	}
 	return d.whole(ctx, b, p, asError(err), outcomes, began)
 }
@@ -225,8 +225,8 @@ func asError(err error) *destination.Error {
 }
 
 // rows takes one outcome per row.
-func (d *delivery) rows(b *batch, p part, got []destination.Outcome, outcomes []Row, began time.Time) []part {
-	var again []int
+func (d *delivery) rows(ctx context.Context, b *batch, p part, got []destination.Outcome, outcomes []Row, began time.Time) []part {
+	var again, exist []int
 	for k, i := range p.rows {
 		o, out, r := got[k], &outcomes[i], b.rows[i]
 		out.Attempt = p.attempt
@@ -256,12 +256,43 @@ func (d *delivery) rows(b *batch, p part, got []destination.Outcome, outcomes []
 			out.Until = later(d.until(p.silent), began, b.page.Uncertain[r])
 		default:
 			d.refuse(b, p, i, Rejected, o.Code, message, outcomes)
+			if o.Exists && out.Class == Uncertain && d.Run.Mode == destination.Insert {
+				exist = append(exist, i)
+			}
 		}
 	}
+	d.made(ctx, b, p, exist, outcomes, began)
 	if len(again) == 0 {
 		return nil
 	}
 	return []part{{rows: again, attempt: p.attempt, maybe: p.maybe, silent: p.silent}}
+}
+
+// made settles inserts that were sent before without an answer and are refused now because the record exists: where the vendor finds
+// it by the row's own key, there is nothing left to do. Ours may have made it, or somebody else's between; either way a record of
+// that key is there, which is what an insert is for, and no further try could make another. Its origin stays unknown, so that it
+// is never deleted as ours.
+func (d *delivery) made(ctx context.Context, b *batch, p part, rows []int, outcomes []Row, began time.Time) {
+	r, ok := d.Destination.(destination.Resolver)
+	if !ok || len(rows) == 0 {
+		return
+	}
+	lctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.Timeout)
+	defer cancel()
+	var ids []string
+	err := d.lookUp(lctx, b, func(ctx context.Context) (err error) {
+		ids, err = r.Resolve(ctx, d.request(b, rows, p.attempt))
+		return err
+	})
+	if err != nil || len(ids) != len(rows) {
+		return // they stay uncertain, and come again
+	}
+	for k, i := range rows {
+		if ids[k] != "" {
+			outcomes[i].RemoteID, outcomes[i].Origin, outcomes[i].Until = ids[k], "unknown", time.Time{}
+			d.delivered(b, p, i, destination.Delivered, outcomes, began)
+		}
+	}
 }
 
 // delivered settles an acknowledged row unless an earlier, unanswered try may still be applied after it (DESIGN §6.5).

@@ -222,3 +222,45 @@ func TestHubSpotRekeySendsWhatChanged(t *testing.T) {
 		t.Fatalf("quiet again: %v %s", err, canonical(reports))
 	}
 }
+
+// An insert that HubSpot carried out without an answer is refused from then on, because the contact exists: it is found by its own
+// key and settled. One that somebody else has made was never sent without an answer: it stays rejected.
+func TestHubSpotInsertThatWasNotAnswered(t *testing.T) {
+	t.Parallel()
+	p, hub := hubspotProject(t, "tags: [none]")
+	yaml := p.read("dray.yaml")
+	yaml = yaml[:strings.Index(yaml, "  - name: members")] + `  - name: contacts
+    model: people
+    destination: hub
+    object: contacts
+    mode: insert
+    key: {email: email}
+    fields: {firstname: name}
+    retry: {attempts: 1}
+`
+	p.write("dray.yaml", yaml)
+	hub.Core().Script(standin.Fault{Match: "/batch/create", Apply: true, Drop: true})
+	if rep := p.must(1); rep.Uncertain.Add != 10 {
+		t.Fatalf("the answer was lost: %s", canonical(rep))
+	}
+	before := hub.Core().Total()
+	rep := p.must(0)
+	if rep.Delivered.Add != 10 || rep.Uncertain.Add != 0 || rep.Rejected.Add != 0 {
+		t.Fatalf("the contacts are there: %s", canonical(rep))
+	}
+	if got := p.query("SELECT DISTINCT origin = 'created', remote_id IS NOT NULL FROM dray.snapshot_contacts"); !slices.Equal(got, []string{"false true"}) {
+		t.Errorf("created by us, and a record id: %v", got)
+	}
+	if hub.Core().Total()-before > 6 {
+		t.Errorf("%d requests", hub.Core().Total()-before)
+	}
+	if rep := p.must(0); rep.Requests != 0 {
+		t.Fatalf("quiet: %s", canonical(rep))
+	}
+
+	// Another sync's contacts are there before its first try.
+	p.write("dray.yaml", strings.ReplaceAll(yaml, "name: contacts", "name: others"))
+	if rep := p.must(3); rep.Rejected.Add != 10 || rep.Delivered.Add != 0 {
+		t.Fatalf("somebody else's contacts: %s", canonical(rep))
+	}
+}

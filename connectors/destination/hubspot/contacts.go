@@ -131,6 +131,9 @@ func (a *account) batch(ctx context.Context, b *destination.Batch, act action, r
 		if e.Code == notFoundCategory && len(rows) == 1 {
 			return []destination.Outcome{{Class: destination.NotFound, Code: e.Code, Message: e.Message}}, nil
 		}
+		if e.Code == conflictCategory && len(rows) == 1 && act == create {
+			return []destination.Outcome{{Class: destination.Rejected, Code: e.Code, Message: e.Message, Exists: true}}, nil
+		}
 		return nil, e
 	}
 	return readBatch(resp.Body, act, sent), nil

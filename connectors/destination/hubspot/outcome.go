@@ -16,6 +16,7 @@ import (
 const (
 	complete         = "COMPLETE"
 	notFoundCategory = "OBJECT_NOT_FOUND"
+	conflictCategory = "CONFLICT"
 )
 
 // batchAnswer is the answer of a batch call: 200, 201 or 207 alike, as a 200 may list errors too.
@@ -95,6 +96,7 @@ func readBatch(body []byte, act action, sent []string) []destination.Outcome {
 				continue
 			}
 			out[i] = e.outcome()
+			out[i].Exists = act == create && e.Category == conflictCategory
 		}
 	}
 	return out
