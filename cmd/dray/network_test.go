@@ -221,22 +221,35 @@ func TestNetworkFaults(t *testing.T) {
 		"a certificate that has ended":  failed(wrong(true, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) })),
 		"a certificate of another host": failed(wrong(true, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"elsewhere.example"} })),
 		"no TLS where it should be":     failed(netCase{scheme: "https", errorCode: "destination.down", neverHeard: true, start: func(e *endpoint, _ *authority) { e.serve(nil) }, mend: secured}),
-		"it takes and never answers": failed(netCase{uncertain: inFlight, requests: silent, resent: inFlight, errorCode: "destination.down",
-			fault: func(_ writer, r request, apply func() []string) { apply(); hold(r) }}),
-		"it neither takes nor answers": failed(netCase{uncertain: inFlight, requests: silent, neverHeard: true, errorCode: "destination.down",
-			fault: func(_ writer, r request, _ func() []string) { hold(r) }}),
-		"it hangs up after taking": failed(netCase{uncertain: inFlight, requests: silent, resent: inFlight, errorCode: "destination.down",
-			fault: func(w writer, _ request, apply func() []string) { apply(); hijacked(w, "") }}),
-		"it hangs up in the middle of the request": failed(netCase{uncertain: inFlight, requests: silent, neverHeard: true, errorCode: "destination.down",
-			fault: func(w writer, r request, _ func() []string) { _, _ = r.Body.Read(make([]byte, 10)); hijacked(w, "") }}),
-		"it answers what is no HTTP": failed(netCase{uncertain: inFlight, requests: silent, resent: inFlight, errorCode: "destination.down",
-			fault: func(w writer, _ request, apply func() []string) { apply(); hijacked(w, "\x16\x03garbage\r\n\r\n") }}),
-		"its answer is cut short": failed(netCase{uncertain: inFlight, requests: silent, resent: inFlight, errorCode: "destination.down",
+		"it takes and never answers": failed(netCase{
+			uncertain: inFlight, requests: silent, resent: inFlight, errorCode: "destination.down",
+			fault: func(_ writer, r request, apply func() []string) { apply(); hold(r) },
+		}),
+		"it neither takes nor answers": failed(netCase{
+			uncertain: inFlight, requests: silent, neverHeard: true, errorCode: "destination.down",
+			fault: func(_ writer, r request, _ func() []string) { hold(r) },
+		}),
+		"it hangs up after taking": failed(netCase{
+			uncertain: inFlight, requests: silent, resent: inFlight, errorCode: "destination.down",
+			fault: func(w writer, _ request, apply func() []string) { apply(); hijacked(w, "") },
+		}),
+		"it hangs up in the middle of the request": failed(netCase{
+			uncertain: inFlight, requests: silent, neverHeard: true, errorCode: "destination.down",
+			fault: func(w writer, r request, _ func() []string) { _, _ = r.Body.Read(make([]byte, 10)); hijacked(w, "") },
+		}),
+		"it answers what is no HTTP": failed(netCase{
+			uncertain: inFlight, requests: silent, resent: inFlight, errorCode: "destination.down",
+			fault: func(w writer, _ request, apply func() []string) { apply(); hijacked(w, "\x16\x03garbage\r\n\r\n") },
+		}),
+		"its answer is cut short": failed(netCase{
+			uncertain: inFlight, requests: silent, resent: inFlight, errorCode: "destination.down",
 			fault: func(w writer, _ request, apply func() []string) {
 				apply()
 				hijacked(w, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{\"results\":[")
-			}}),
-		"its answer drips": failed(netCase{uncertain: inFlight, requests: silent, resent: inFlight, errorCode: "destination.down",
+			},
+		}),
+		"its answer drips": failed(netCase{
+			uncertain: inFlight, requests: silent, resent: inFlight, errorCode: "destination.down",
 			fault: func(w writer, r request, apply func() []string) {
 				apply()
 				w.Header().Set("Content-Length", "100000")
@@ -245,8 +258,10 @@ func TestNetworkFaults(t *testing.T) {
 					_ = http.NewResponseController(w).Flush()
 					time.Sleep(20 * time.Millisecond)
 				}
-			}}),
-		"its answer does not end": failed(netCase{uncertain: inFlight, requests: silent, resent: inFlight, errorCode: "destination.down",
+			},
+		}),
+		"its answer does not end": failed(netCase{
+			uncertain: inFlight, requests: silent, resent: inFlight, errorCode: "destination.down",
 			fault: func(w writer, _ request, apply func() []string) {
 				apply()
 				for block := make([]byte, 1<<20); ; {
@@ -254,32 +269,44 @@ func TestNetworkFaults(t *testing.T) {
 						return
 					}
 				}
-			}}),
-		"it fails after taking": failed(netCase{uncertain: inFlight, requests: silent, resent: inFlight, errorCode: "destination.down",
+			},
+		}),
+		"it fails after taking": failed(netCase{
+			uncertain: inFlight, requests: silent, resent: inFlight, errorCode: "destination.down",
 			fault: func(w writer, _ request, apply func() []string) {
 				apply()
 				http.Error(w, "no", http.StatusInternalServerError)
-			}}),
-		"it redirects": failed(netCase{requests: 1, neverHeard: true, errorCode: "destination.refused",
+			},
+		}),
+		"it redirects": failed(netCase{
+			requests: 1, neverHeard: true, errorCode: "destination.refused",
 			fault: func(w writer, r request, _ func() []string) {
 				http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
-			}}),
-		"it wants other credentials": failed(netCase{requests: 1, neverHeard: true, errorCode: "destination.refused",
+			},
+		}),
+		"it wants other credentials": failed(netCase{
+			requests: 1, neverHeard: true, errorCode: "destination.refused",
 			fault: func(w writer, r request, _ func() []string) {
 				http.Error(w, "not "+r.Header.Get("Authorization"), http.StatusUnauthorized)
-			}}),
-		"it wants to be left alone": failed(netCase{requests: 1, neverHeard: true, errorCode: "destination.limited",
+			},
+		}),
+		"it wants to be left alone": failed(netCase{
+			requests: 1, neverHeard: true, errorCode: "destination.limited",
 			fault: func(w writer, _ request, _ func() []string) {
 				w.Header().Set("Retry-After", "3600")
 				w.WriteHeader(http.StatusTooManyRequests)
-			}}),
-		"its answers cannot be read": {code: 3, status: "partial", uncertain: netRows, requests: netRows / netBatch, resent: netRows,
+			},
+		}),
+		"its answers cannot be read": {
+			code: 3, status: "partial", uncertain: netRows, requests: netRows / netBatch, resent: netRows,
 			fault: func(w writer, _ request, apply func() []string) {
 				apply()
 				w.Header().Set("Content-Type", "application/json")
 				_, _ = io.WriteString(w, `{"results": [{"stat`)
-			}},
-		"its answers hold errors": {code: 3, status: "partial", rejected: netRows / netBatch, delivered: netRows - netRows/netBatch, requests: netRows / netBatch,
+			},
+		},
+		"its answers hold errors": {
+			code: 3, status: "partial", rejected: netRows / netBatch, delivered: netRows - netRows/netBatch, requests: netRows / netBatch,
 			resent: netRows / netBatch, retry: true,
 			fault: func(w writer, _ request, apply func() []string) {
 				keys := apply()
@@ -289,7 +316,8 @@ func TestNetworkFaults(t *testing.T) {
 				}
 				results[0] = map[string]string{"status": "rejected", "code": "bad", "message": "no Zoë Secretname here"}
 				_ = json.NewEncoder(w).Encode(map[string]any{"results": results})
-			}},
+			},
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

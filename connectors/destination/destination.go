@@ -376,7 +376,7 @@ type Outcome struct {
 	// Exists, of a Rejected add: the vendor did not make the record because one with a unique value of this row is there. Where an
 	// earlier try was not answered, that record may be the row's own.
 	Exists bool
-	Job      string // of Accepted: what Poller is asked for
+	Job    string // of Accepted: what Poller is asked for
 }
 
 // Error is what befell a batch as a whole. Class is one of Unknown, Retry, Split, Stop, Rejected (all rows).
