@@ -20,7 +20,7 @@ const module = "github.com/dray-dev/dray/"
 // A star stands for one path element.
 func layers() []string {
 	return []string{
-		"examples/demo internal/bench", // programs that drive the whole
+		"examples/demo internal/bench internal/pgtest/with", // programs that drive the whole, or the tests
 		"cmd/dray", "cmd/cli", "cmd/api",
 		"connectors/registry", // alone knows concrete connectors
 		"sync/schedule connectors/sandbox connectors/warehouse/conformance connectors/destination/conformance",
@@ -39,7 +39,7 @@ func layers() []string {
 }
 
 // knowConcrete are the packages that may import a concrete connector.
-const knowConcrete = "connectors/registry examples/demo internal/bench"
+const knowConcrete = "connectors/registry connectors/warehouse/conformance examples/demo internal/bench"
 
 func TestImportsPointDown(t *testing.T) {
 	t.Parallel()
