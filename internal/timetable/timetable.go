@@ -6,6 +6,7 @@
 package timetable
 
 import (
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"strings"
@@ -37,7 +38,7 @@ func Parse(expression, zone string) (*Table, error) {
 	}
 	text := strings.TrimSpace(expression)
 	if strings.HasPrefix(text, "TZ=") || strings.HasPrefix(text, "CRON_TZ=") {
-		return nil, fmt.Errorf("the time zone stands in timezone:")
+		return nil, errors.New("the time zone stands in the key timezone")
 	}
 	parsed, err := cron.ParseStandard(text)
 	if err != nil {

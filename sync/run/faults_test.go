@@ -172,9 +172,11 @@ func TestStateDamaged(t *testing.T) {
 		})
 	}
 	for name, damage := range map[string]func(dir string) error{
-		"lost":    func(dir string) error { return os.RemoveAll(filepath.Join(dir, ".dray")) },
-		"empty":   func(dir string) error { return files(dir, func(p string) error { return os.Truncate(p, 0) }) },
-		"garbage": func(dir string) error { return files(dir, func(p string) error { return os.WriteFile(p, garbage, 0o600) }) },
+		"lost":  func(dir string) error { return os.RemoveAll(filepath.Join(dir, ".dray")) },
+		"empty": func(dir string) error { return files(dir, func(p string) error { return os.Truncate(p, 0) }) },
+		"garbage": func(dir string) error {
+			return files(dir, func(p string) error { return os.WriteFile(p, garbage, 0o600) })
+		},
 		"truncated": func(dir string) error {
 			return files(dir, func(p string) error {
 				info, err := os.Stat(p)

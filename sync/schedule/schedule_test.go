@@ -149,7 +149,7 @@ func back(t *testing.T, dir, sync string, due time.Time) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close() //nolint:errcheck // nothing is written at the end
+	defer s.Close()
 	if err := s.Unfollow(t.Context(), "dray", []string{sync}); err != nil {
 		t.Fatal(err)
 	}

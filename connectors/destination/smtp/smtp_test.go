@@ -81,7 +81,7 @@ func (s *mailServer) serve(c net.Conn) {
 func TestNotify(t *testing.T) {
 	t.Parallel()
 	s := newMailServer(t)
-	port := s.Addr().(*net.TCPAddr).Port //nolint:errcheck // it is one
+	port := s.Addr().(*net.TCPAddr).Port
 	cfg := destination.Config{"host": "127.0.0.1", "port": int64(port), "tls": "none", "from": "dray@example.com", "to": "a@example.com, b@example.com"}
 	d, err := smtp.Connector{}.Open(t.Context(), cfg, destination.Env{Now: func() time.Time { return time.Unix(0, 0) }})
 	if err != nil {
@@ -113,7 +113,7 @@ func TestRefused(t *testing.T) {
 	t.Parallel()
 	s := newMailServer(t)
 	s.refuse = true
-	port := s.Addr().(*net.TCPAddr).Port //nolint:errcheck // it is one
+	port := s.Addr().(*net.TCPAddr).Port
 	cfg := destination.Config{"host": "127.0.0.1", "port": int64(port), "tls": "none", "from": "dray@example.com", "to": "a@example.com"}
 	d, err := smtp.Connector{}.Open(t.Context(), cfg, destination.Env{Now: time.Now})
 	if err != nil {

@@ -50,7 +50,7 @@ func OpenAt(ctx context.Context, dir, file string) (warehouse.Warehouse, error) 
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	n, err := warehouse.Number(ctx, root, "SELECT count(*) FROM pg_database WHERE datname = '"+name+"'")
 	if err != nil {
 		return nil, err

@@ -52,7 +52,7 @@ func Open(ctx context.Context, options map[string]any, _ string) (*Warehouse, er
 }
 
 func parse(options map[string]any) (*pgxpool.Config, error) {
-	invalid := func(format string, args ...any) error {
+	invalid := func(format string, args ...any) *diag.Error {
 		return diag.Errorf(diag.Invalid, "warehouse.option", format, args...)
 	}
 	text := func(key string) string {
@@ -64,13 +64,13 @@ func parse(options map[string]any) (*pgxpool.Config, error) {
 	known := []string{"url", "host", "port", "user", "password", "database", "sslmode", "role", "statement_timeout", "work_mem", "connections"}
 	for key := range options {
 		if !strings.Contains(" "+strings.Join(known, " ")+" ", " "+key+" ") {
-			return nil, invalid("the PostgreSQL warehouse has no option %q", key).(*diag.Error).WithHint("it has %s", strings.Join(known, ", "))
+			return nil, invalid("the PostgreSQL warehouse has no option %q", key).WithHint("it has %s", strings.Join(known, ", "))
 		}
 	}
 	dsn := text("url")
 	if dsn == "" {
 		if text("host") == "" || text("database") == "" {
-			return nil, invalid("the PostgreSQL warehouse needs url, or host and database").(*diag.Error).WithHint(`url: "${DATABASE_URL}"`)
+			return nil, invalid("the PostgreSQL warehouse needs url, or host and database").WithHint(`url: "${DATABASE_URL}"`)
 		}
 		u := url.URL{Scheme: "postgres", Host: text("host"), Path: "/" + text("database")}
 		query := url.Values{}
@@ -96,7 +96,7 @@ func parse(options map[string]any) (*pgxpool.Config, error) {
 	}
 	cfg, err := pgxpool.ParseConfig(dsn)
 	if err != nil { // it may quote the password
-		return nil, invalid("the url of the PostgreSQL warehouse does not read").(*diag.Error).WithHint("postgres://user:password@host:5432/database")
+		return nil, invalid("the url of the PostgreSQL warehouse does not read").WithHint("postgres://user:password@host:5432/database")
 	}
 	cfg.MaxConns = 8
 	if n := text("connections"); n != "" {
