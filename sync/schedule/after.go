@@ -134,12 +134,16 @@ func (s *Scheduler) ready(ctx context.Context, p *run.Prepared, c *config.Sync, 
 	}
 	busy := s.o.Busy(s.place.schema)
 	for _, a := range c.After {
+		s.mu.Lock()
+		ran := !s.known[a.Sync].began.Before(due) // one that is due more often than it can wait for must not keep it for ever
+		comes := s.agenda.comes(a.Sync, due)      // with a longer jitter
+		s.mu.Unlock()
+		if ran {
+			continue
+		}
 		if slices.Contains(busy, a.Sync) {
 			return true, "", nil
 		}
-		s.mu.Lock()
-		comes := s.agenda.comes(a.Sync, due) // with a longer jitter
-		s.mu.Unlock()
 		if comes {
 			return true, "", nil
 		}

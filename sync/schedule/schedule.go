@@ -361,7 +361,7 @@ func (s *Scheduler) job(ctx context.Context, t Tick) error {
 		return nil
 	}
 	due := later(t.Due, kept.DueAt) // it may have become due again while it waited
-	wait, why, err := s.ready(ctx, p, n.Sync, due)
+	wait, why, err := s.ready(ctx, p, n.Sync, t.Due)
 	switch {
 	case err != nil:
 		s.log.Error("reading the control state", "sync", t.Sync, "error", err.Error())
