@@ -143,6 +143,7 @@ func (c *checker) setFields(s *Sync) {
 func (c *checker) syncFields(s *Sync) {
 	seen := map[string]*Field{}
 	for _, f := range s.Fields {
+		c.lookup(f)
 		folded := strings.ToLower(f.Name)
 		switch first, twice := seen[folded]; {
 		case f.Name == "":
@@ -155,6 +156,20 @@ func (c *checker) syncFields(s *Sync) {
 	}
 	for _, k := range s.Key {
 		c.keyColumns(k, seen)
+	}
+}
+
+// lookup holds that all three parts of a look-up say something.
+func (c *checker) lookup(f *Field) {
+	l := f.Lookup
+	if l == nil {
+		return
+	}
+	for _, k := range []struct{ key, text string }{{"object", l.Object}, {"by", l.By}, {"value", l.Value}} {
+		if l.Has(k.key) && l.good(k.key) && strings.TrimSpace(k.text) == "" {
+			c.problem(l.At(k.key), "config.empty", "%s of the lookup of field %q is empty", k.key, f.Name).
+				WithHint("{object: companies, by: external_id, value: a column}")
+		}
 	}
 }
 

@@ -220,7 +220,7 @@ func (d *decoder) oneSource(f *Field) {
 	switch {
 	case len(said) == 0:
 		d.problem(f.Pos, "config.field", "field %q does not say where its value comes from", f.Name).
-			WithHint("column, value, sql or segments")
+			WithHint("column, value, sql, lookup or segments")
 	case len(said) > 1:
 		d.problem(f.Pos, "config.field", "field %q has both %s and %s", f.Name, said[0], said[1]).WithHint("keep one of them")
 	}

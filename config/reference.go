@@ -47,8 +47,9 @@ func chapters() []chapter {
 		{"Segments", "Named sets of profiles.", reflect.TypeFor[Segment]()},
 		{"Destinations", "Configured connections to tools.", reflect.TypeFor[Destination]()},
 		{"Syncs", "What is delivered where. A sync is planned by its `key`, the identity at the destination.", reflect.TypeFor[Sync]()},
-		{"Fields", "Written as `field: column`, or as `field: {…}` with exactly one of `column`, `value`, `sql` and `segments`. A dot in the " +
+		{"Fields", "Written as `field: column`, or as `field: {…}` with exactly one of `column`, `value`, `sql`, `lookup` and `segments`. A dot in the " +
 			"field's name nests, `\\.` does not.", reflect.TypeFor[Field]()},
+		{"Lookup", "", reflect.TypeFor[Lookup]()},
 		{"Holdout", "Written as a share, `10%`, or as a map with exactly one of `share` and `column`.", reflect.TypeFor[Holdout]()},
 		{"Requires", "", reflect.TypeFor[Requires]()},
 		{"Events", "", reflect.TypeFor[Event]()},

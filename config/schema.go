@@ -228,7 +228,7 @@ func keySchema(*schemas) schema {
 func fieldsSchema(s *schemas) schema {
 	field := anyOf(schema{"type": "string"}, schema{
 		"$ref":  s.define(reflect.TypeFor[Field](), false)["$ref"],
-		"oneOf": []schema{{"required": []string{"column"}}, {"required": []string{"value"}}, {"required": []string{"sql"}}, {"required": []string{"segments"}}},
+		"oneOf": []schema{{"required": []string{"column"}}, {"required": []string{"value"}}, {"required": []string{"sql"}}, {"required": []string{"lookup"}}, {"required": []string{"segments"}}},
 	})
 	return orNull(tableOf(field))
 }

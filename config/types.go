@@ -370,13 +370,21 @@ type Field struct {
 	Value     any      `yaml:"value" doc:"The same for every row."`
 	HasValue  bool     `yaml:"-"`
 	SQL       string   `yaml:"sql" doc:"An expression over the columns."`
-	Lookup    any      `yaml:"lookup" dray:"unsupported" doc:"The id of another record there."`
+	Lookup    *Lookup  `yaml:"lookup" doc:"The id of another record there, found before the row is sent. A row whose record is not there is skipped (no_record) and tried again by the next run."`
 	Segments  []string `yaml:"segments" doc:"The sorted list of those of these segments that the profile is in."`
 	Nulls     string   `yaml:"nulls" dray:"enum=send|omit" doc:"Instead of the sync's."`
 	Write     string   `yaml:"write" dray:"enum=always|if_empty|on_add,default=always" doc:"if_empty: only where the destination has nothing. on_add: only when the record is new."`
 	Tolerance float64  `yaml:"tolerance" doc:"A number differs only beyond this."`
 	Trigger   *bool    `yaml:"trigger" dray:"default=true" doc:"false: sent along, but causes no update by itself."`
 	Ordered   bool     `yaml:"ordered" doc:"true: the order of a list matters."`
+}
+
+// Lookup is the record whose id a field holds.
+type Lookup struct {
+	Node
+	Object string `yaml:"object" dray:"required" doc:"What kind of record it is, as the destination names it: companies."`
+	By     string `yaml:"by" dray:"required" doc:"Its field that holds the value, unique there."`
+	Value  string `yaml:"value" dray:"required" doc:"The column with the value. NULL sends NULL."`
 }
 
 // OnDuplicate says what becomes of rows that share a destination key.

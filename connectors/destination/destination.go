@@ -50,7 +50,9 @@ type Spec struct {
 	// OwnsObjects: what lies there is Dray's own, so that every row sent has origin created (DESIGN §5, Origin).
 	OwnsObjects bool
 	// Notifies: its Destination is a Notifier, for alerts:. One without Objects is nothing else.
-	Notifies    bool
+	Notifies bool
+	// Finds: its Destination is a Finder, so that a field may hold the id of another record (lookup:).
+	Finds       bool
 	Rate        Rate
 	Concurrency int // batches under way at once; 0 = 1. See Spec.Workers
 	// Settle is how long an unanswered request may still be applied. nil = the engine's default (10 minutes or more).
@@ -224,6 +226,13 @@ type Containers interface {
 // Resolver is a Destination that finds records by key. ids has one entry per change, "" for a record that does not exist.
 type Resolver interface {
 	Resolve(ctx context.Context, b *Batch) (ids []string, err error)
+}
+
+// Finder is a Destination that finds records of any of its objects, synced or not, by a field that is unique there. ids has one entry
+// per value, "" for a record that does not exist. by tells the field's name, and the kind and type of the values, none of which is
+// nil. An object or field that the vendor does not know, or that is not unique, is an *Error of class Stop. Safe for concurrent use.
+type Finder interface {
+	Find(ctx context.Context, object string, by Column, values []any) (ids []string, err error)
 }
 
 // Reader is a Destination that can tell what stands in a record before it is written to: filled has one entry per change and in

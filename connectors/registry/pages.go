@@ -139,6 +139,7 @@ func writeObject(b *strings.Builder, s destination.Spec, o destination.Object) {
 	row("rows a request", batches(s, o))
 	row("a record's new key", map[bool]string{true: "is written to the same record (rekey)"}[o.Rekey])
 	row("`write: if_empty`", map[bool]string{true: "looks first, one more request a batch: what the record has stays, and `clear` leaves it too"}[o.Reads])
+	row("`lookup:`", map[bool]string{true: "a field may hold the id of another record there, found before rows are sent"}[s.Finds && !o.Membership])
 	row("created or matched", map[bool]string{true: "told for each record, so `on_remove: delete` takes only what Dray created"}[o.TellsCreated])
 	row("origin", map[bool]string{true: "every row is Dray's own"}[s.OwnsObjects || o.Membership])
 	row("members", map[bool]string{true: "are written by record id: from the sync in `via:`, else looked up"}[o.MembersByID])

@@ -210,8 +210,11 @@ func (r *runner) explainSync(ctx context.Context, n *compile.Node) error {
 		problems.Add(missing(h.At("column"), of, columns, h.Column))
 		problems.Add(missing(h.At("by"), of, columns, h.By))
 	}
-	for i, f := range c.Fields {
-		problems.Add(r.explainField(ctx, s, i, f, columns))
+	for _, f := range c.Fields {
+		// A field that yields to another sync's is not compiled.
+		if i := slices.IndexFunc(s.Fields, func(made compile.Field) bool { return made.Name == f.Name }); i >= 0 {
+			problems.Add(r.explainField(ctx, s, i, f, columns))
+		}
 	}
 	if d := c.OnDuplicateKey; d != nil && d.OrderBy != "" && len(problems) == 0 {
 		_, err := w.Columns(ctx, "SELECT r.* FROM ("+s.Input+") r ORDER BY "+s.Config.OnDuplicateKey.OrderBy)
@@ -227,6 +230,9 @@ func (r *runner) explainField(ctx context.Context, s *compile.Sync, i int, f *co
 	}
 	if f.HasValue {
 		return nil
+	}
+	if f.Lookup != nil { // what is sent is an id
+		return missing(f.Lookup.At("value"), "what sync "+s.Name+" reads", columns, f.Lookup.Value)
 	}
 	got, err := r.deps.Warehouse.Columns(ctx, "SELECT "+s.Fields[i].Expr+" AS x FROM ("+s.Input+") r")
 	if err != nil {

@@ -70,8 +70,9 @@ type Field struct {
 	Omit      bool     // nulls: omit
 	Write     string   // always, if_empty, on_add
 	Tolerance float64
-	Trigger   bool // a difference alone causes an update
-	Ordered   bool // arrays keep their order
+	Trigger   bool           // a difference alone causes an update
+	Ordered   bool           // arrays keep their order
+	Lookup    *config.Lookup // the value of Expr is that of another record, whose id is sent; nil = the value itself is
 }
 
 // newSync compiles one sync. Mappings were checked by graph.
@@ -388,6 +389,8 @@ func (s *Sync) fields(p *Program) error {
 				return diag.At(c.At("value"), "sync.value", "the value of field %q cannot be sent: %v", c.Name, err)
 			}
 			f.Expr = expr
+		case c.Lookup != nil:
+			f.Expr, f.Lookup = d.Quote(c.Lookup.Value), c.Lookup
 		case len(c.Segments) > 0:
 			f.Expr, f.Ordered = segmentList(p, c.Segments), true
 		default:

@@ -125,6 +125,13 @@ func TestProblems(t *testing.T) {
 			yaml: withSync("entity: customer\ndestination: hook\nobject: people\nmode: upsert\nkey: {id: user_id}\nfields:\n  a: ltv\n  a.b: email\n  c..d: email\n  e\\.f: email\n  e: email"),
 			want: []string{`field "a" cannot be a value and hold "a.b" (a dot that belongs to the name is written \.)`, `field "c..d": a dot nests, and a part beside it is empty`},
 		},
+		"lookup": {
+			yaml: withSync("entity: customer\ndestination: hook\nobject: people\nmode: upsert\nkey: {id: user_id}\nfields:\n  a: {lookup: {object: Account, by: Ext_Id__c, value: ltvv}}"),
+			want: []string{
+				`field "a" looks up a record, and a destination of type hook cannot be asked for one (send a column that holds the id)`,
+				`profiles of "customer" have no column "ltvv" (did you mean ltv?)`,
+			},
+		},
 		"none of a kind": {
 			yaml: "segments: [{name: s, entity: c, where: \"true\"}]",
 			want: []string{`p.yaml:1:30: there is no entity "c" (the project has no entities)`},

@@ -125,6 +125,10 @@ func (m *mapping) checkFields() {
 		if f.Segments != nil {
 			m.checkSegmentField(f)
 		}
+		if f.Lookup != nil && !m.spec.Finds {
+			m.fail(diag.At(f.At("lookup"), "sync.lookup", "field %q looks up a record, and a destination of type %s cannot be asked for one", f.Name, m.spec.Type).
+				WithHint("send a column that holds the id"))
+		}
 	}
 	m.checkPaths()
 }
@@ -252,6 +256,9 @@ func (m *mapping) checkColumns() {
 	}
 	for _, f := range s.Fields {
 		check(f.Column, f.At("column"))
+		if f.Lookup != nil {
+			check(f.Lookup.Value, f.Lookup.At("value"))
+		}
 	}
 	if h := s.Holdout; h != nil {
 		check(h.Column, h.At("column"))

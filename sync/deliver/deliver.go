@@ -65,6 +65,8 @@ type Config struct {
 	// IfEmpty are the fields to be written only where the destination has nothing; Theirs names one in Row.Theirs.
 	IfEmpty []int
 	Theirs  func(field int) string
+	// Lookups are the fields whose value is that of another record, whose id is sent. The Destination is a Finder.
+	Lookups []Lookup
 	// Leaving tells which of these records this run removes; nil = it removes none. Members by record id only.
 	Leaving func(ctx context.Context, ids []string) (map[string]bool, error)
 	// Done takes each page whose rows all have an outcome, from one goroutine at a time.
@@ -124,6 +126,7 @@ type delivery struct {
 	spans    atomic.Int64
 	answered atomic.Bool // some request was answered in this run
 	circuit  *circuit
+	found    found
 	down     atomic.Pointer[error] // why the last batch without an answer had none
 
 	mu     sync.Mutex
@@ -350,6 +353,9 @@ func (d *delivery) sizes(p *page) (base int, each []int) {
 	})
 	if len(each) != len(p.Changes) {
 		return 0, nil
+	}
+	for i := range each { // ids take the place of values later
+		each[i] += roomForID * len(d.Lookups)
 	}
 	return base, each
 }

@@ -36,6 +36,9 @@ func (d *delivery) send(ctx context.Context, b *batch, started time.Time) []Row 
 	if len(d.IfEmpty) > 0 {
 		todo = d.peek(ctx, b, all, outcomes)
 	}
+	if len(d.Lookups) > 0 && len(todo) > 0 {
+		todo = d.find(ctx, b, todo[0].rows, outcomes)
+	}
 	for len(todo) > 0 {
 		p := todo[len(todo)-1]
 		todo = append(todo[:len(todo)-1], d.try(ctx, b, p, outcomes)...)

@@ -361,6 +361,17 @@ func (l *Layout) IfEmpty() []int {
 	return out
 }
 
+// Lookups are the fields whose value is that of another record, whose id is sent.
+func (l *Layout) Lookups() []int {
+	var out []int
+	for i, f := range l.Sync.Fields {
+		if f.Lookup != nil {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
 // HashVersion changes when the same values could hash differently: engine, expressions or column types.
 func (l *Layout) HashVersion() string {
 	var b strings.Builder

@@ -53,14 +53,18 @@ func Pages(highest, rows int64) int64 {
 	return highest/rows + 1
 }
 
-// Schema describes the changes to a destination.
+// Schema describes the changes to a destination. Where a record is looked up, what is sent is its id, a text.
 func (l *Layout) Schema() *destination.Schema {
 	s := &destination.Schema{}
 	for _, c := range l.SentKeys() {
 		s.Key = append(s.Key, destination.Column{Name: c.Name, Path: []string{c.Name}, Kind: c.Kind, Type: c.Type})
 	}
 	for i, c := range l.Fields {
-		s.Fields = append(s.Fields, destination.Column{Name: c.Name, Path: l.Sync.Fields[i].Path, Kind: c.Kind, Type: c.Type})
+		f := destination.Column{Name: c.Name, Path: l.Sync.Fields[i].Path, Kind: c.Kind, Type: c.Type}
+		if l.Sync.Fields[i].Lookup != nil {
+			f.Kind, f.Type = warehouse.Text, ""
+		}
+		s.Fields = append(s.Fields, f)
 	}
 	return s
 }
@@ -71,7 +75,7 @@ func (l *Layout) Schema() *destination.Schema {
 func NewPager(w Querier, c *Changes, held []destination.Operation, asJSON bool, dedupe func(op destination.Operation, keyHash, rowHash int64) string) *Pager {
 	l, d := c.Layout, c.Layout.Dialect
 	p := &Pager{w: w, c: c, dedupe: dedupe, pages: Pages(c.Highest, c.PageRows)}
-	if asJSON && len(l.IfEmpty()) == 0 { // which fields are sent is not known before the destination was asked
+	if asJSON && len(l.IfEmpty())+len(l.Lookups()) == 0 { // what is sent is not known before the destination was asked
 		p.rows, _ = encode.New(l.Schema()) // names that contradict each other are the connector's to tell
 	}
 	var cols []string

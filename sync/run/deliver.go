@@ -226,6 +226,12 @@ func (r *one) delivery(ctx context.Context, s *sink) deliver.Config {
 	if c.IfEmpty = r.layout.IfEmpty(); len(c.IfEmpty) > 0 {
 		c.Theirs = func(field int) string { return plan.Theirs(r.layout.Fields[field]) }
 	}
+	for _, i := range r.layout.Lookups() {
+		l, value := r.sync.Fields[i].Lookup, r.layout.Fields[i]
+		c.Lookups = append(c.Lookups, deliver.Lookup{
+			Field: i, Object: l.Object, By: destination.Column{Name: l.By, Path: []string{l.By}, Kind: value.Kind, Type: value.Type},
+		})
+	}
 	removes := r.changes.Count(func(g plan.Group) bool { return r.sends(g) && g.Operation == destination.OpRemove }) > 0
 	if r.sync.Object.MembersByID && (removes || r.sync.Spec.Async != nil) {
 		c.Leaving = func(ctx context.Context, ids []string) (map[string]bool, error) {

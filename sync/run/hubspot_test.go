@@ -264,3 +264,97 @@ func TestHubSpotInsertThatWasNotAnswered(t *testing.T) {
 		t.Fatalf("somebody else's contacts: %s", canonical(rep))
 	}
 }
+
+// call makes a request of the account's own, as another program would.
+func call(t *testing.T, hub standin.StandIn, path, body string) {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
+	r.Header.Set("Authorization", "Bearer pat-secret")
+	r.Header.Set("Content-Type", "application/json")
+	w := httptest.NewRecorder()
+	if hub.Handler().ServeHTTP(w, r); w.Code != http.StatusCreated {
+		t.Fatalf("%s: %d %s", path, w.Code, w.Body)
+	}
+}
+
+// A field holds the id of a company: found before the row is sent, compared by the value it is found by. A row whose company is not
+// there waits for it, and is never sent with nothing in its place.
+func TestHubSpotLooksUpRecords(t *testing.T) {
+	t.Parallel()
+	p, hub := hubspotProject(t, "via: contacts")
+	call(t, hub, "/crm/v3/properties/companies", `{"name":"ext_id","label":"x","type":"string","fieldType":"text","groupName":"companyinformation","hasUniqueValue":true}`)
+	company := func(ext string) {
+		call(t, hub, "/crm/v3/objects/companies/batch/create", `{"inputs":[{"associations":[],"properties":{"name":"n","ext_id":"`+ext+`"}}]}`)
+	}
+	p.write("dray.yaml", strings.Replace(p.read("dray.yaml"), "fields: {firstname: name}",
+		"retry: {attempts: 1}\n    fields: {firstname: name, company: {lookup: {object: companies, by: ext_id, value: account}}}", 1))
+	p.exec("ALTER TABLE raw.people ADD COLUMN account VARCHAR", "UPDATE raw.people SET account = 'A' WHERE id IN (1, 2)",
+		"UPDATE raw.people SET account = 'B' WHERE id = 3", "UPDATE raw.people SET account = '' WHERE id = 4")
+	company("A")
+	holds := func(n int) any { return hub.Records("contacts", "")[fmt.Sprintf("u%d@example.com", n)]["company"] }
+	remembers := func(n int) string {
+		return strings.Join(p.query(fmt.Sprintf("SELECT company FROM dray.snapshot_contacts WHERE dest_key = 'u%d@example.com'", n)), ",")
+	}
+	step := func(what string, delivered, noRecord, deferred, requests int64) {
+		t.Helper()
+		reports, err := p.run()
+		if c := reports[0]; err != nil || c.Delivered.Total() != delivered || c.Skipped.Reasons["no_record"] != noRecord ||
+			c.Deferred.Total() != deferred || requests >= 0 && c.Requests != requests {
+			t.Fatalf("%s: %v %s", what, err, canonical(reports[0]))
+		}
+	}
+	step("one company is there", 8, 2, 0, 2)
+	id := holds(1)
+	if id == nil || id == "A" || holds(2) != id || holds(5) != nil || hub.Records("contacts", "")["u3@example.com"] != nil {
+		t.Fatalf("the contacts are %v", hub.Records("contacts", ""))
+	}
+	if remembers(1) != "A" {
+		t.Fatalf("the snapshot has %q", remembers(1))
+	}
+	step("the other is not there yet", 0, 2, 0, 1)
+	company("B")
+	step("now it is", 1, 1, 0, 2)
+	if other := holds(3); other == nil || other == id || other == "B" {
+		t.Fatalf("the third has %v", other)
+	}
+	p.exec("UPDATE raw.people SET account = NULL WHERE id = 4")
+	step("nothing is to be found", 1, 0, 0, 1)
+	step("quiet", 0, 0, 0, 0)
+
+	p.exec("UPDATE raw.people SET account = 'gone' WHERE id = 1", "UPDATE raw.people SET name = 'Another' WHERE id = 2")
+	step("a changed account that is not there, and a name", 1, 1, 0, 2)
+	if holds(1) != id || remembers(1) != "A" || hub.Records("contacts", "")["u2@example.com"]["firstname"] != "Another" {
+		t.Fatalf("the first has %v (%s)", holds(1), remembers(1))
+	}
+	p.exec("UPDATE raw.people SET account = NULL WHERE id = 1")
+	step("no account", 1, 0, 0, 1)
+	if holds(1) != nil && holds(1) != "" {
+		t.Fatalf("the first has %v", holds(1))
+	}
+
+	hub.Core().Script(standin.Fault{Match: "/companies/batch/read", Times: -1, Status: 500})
+	p.exec("UPDATE raw.people SET account = 'B' WHERE id IN (1, 5)", "UPDATE raw.people SET name = 'Yet another' WHERE id = 2")
+	step("no answer about companies", 1, 0, 2, -1)
+	hub.Core().Clear()
+	hub.Core().RefuseBatch("%%")
+	p.exec("UPDATE raw.people SET account = '%%' WHERE id = 6")
+	step("a value that HubSpot refuses", 2, 1, 0, 4)
+	if holds(1) != holds(3) || holds(5) != holds(3) || holds(6) != nil {
+		t.Fatalf("the contacts are %v", hub.Records("contacts", ""))
+	}
+}
+
+// What HubSpot cannot be asked for is the mapping's fault, told once, and not a row's.
+func TestHubSpotLookupOfNothing(t *testing.T) {
+	t.Parallel()
+	p, hub := hubspotProject(t, "via: contacts")
+	p.write("dray.yaml", strings.Replace(p.read("dray.yaml"), "fields: {firstname: name}",
+		"fields: {firstname: name, company: {lookup: {object: companies, by: domain, value: name}}}", 1))
+	reports, err := p.run()
+	if c := reports[0]; err == nil || c.ExitCode != 2 || !strings.Contains(c.Error.Message, "finds no companies by domain") || c.Deferred.Total() != 10 || c.Requests > 12 {
+		t.Fatalf("%v %s", err, canonical(reports[0]))
+	}
+	if n := len(hub.Records("contacts", "")); n != 0 {
+		t.Fatalf("%d contacts were sent", n)
+	}
+}

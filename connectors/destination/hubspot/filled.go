@@ -3,6 +3,7 @@ package hubspot
 import (
 	"context"
 	"net/http"
+	"net/url"
 
 	"github.com/dray-dev/dray/connectors/destination"
 	"github.com/dray-dev/dray/connectors/encode"
@@ -43,7 +44,7 @@ func (a *account) Filled(ctx context.Context, b *destination.Batch, fields []int
 	}{{recordID, ids, byID}, {key.Name, keys, byKey}} {
 		for len(call.values) > 0 {
 			n := min(len(call.values), maxBatch)
-			found, err := a.readContacts(ctx, call.property, names, call.values[:n])
+			found, err := a.readRecords(ctx, contacts, call.property, names, call.values[:n])
 			if err != nil {
 				return nil, err
 			}
@@ -61,14 +62,14 @@ func (a *account) Filled(ctx context.Context, b *destination.Batch, fields []int
 	return filled, nil
 }
 
-// contact is what batch/read tells of one.
-type contact struct {
+// record is what batch/read tells of one.
+type record struct {
 	ID         string             `json:"id"`
 	Properties map[string]*string `json:"properties"`
 }
 
-// by is the contact's value of a property as HubSpot compares it; "" where it has none.
-func (c contact) by(property string) string {
+// by is the record's value of a property as HubSpot compares it; "" where it has none.
+func (c record) by(property string) string {
 	if property == recordID {
 		return c.ID
 	}
@@ -78,8 +79,9 @@ func (c contact) by(property string) string {
 	return ""
 }
 
-// readContacts reads properties of the contacts whose property has one of the values; those that do not exist are left out.
-func (a *account) readContacts(ctx context.Context, property string, properties, values []string) ([]contact, error) {
+// readRecords reads properties of the records whose property has one of the values; those that do not exist are left out. HubSpot
+// answers alike for all objects (objects.json).
+func (a *account) readRecords(ctx context.Context, object, property string, properties, values []string) ([]record, error) {
 	body := []byte(`{`)
 	if property != recordID {
 		body = append(body, `"idProperty":`...)
@@ -103,18 +105,18 @@ func (a *account) readContacts(ctx context.Context, property string, properties,
 	body = append(body, "]}"...)
 	var answer struct {
 		Status  string       `json:"status"`
-		Results []contact    `json:"results"`
+		Results []record     `json:"results"`
 		Errors  []batchError `json:"errors"`
 	}
-	if err := a.read(ctx, "look up contacts", http.MethodPost, contactsPath+"/batch/read", body, &answer); err != nil {
+	if err := a.read(ctx, "look up "+object, http.MethodPost, "/crm/v3/objects/"+url.PathEscape(object)+"/batch/read", body, &answer); err != nil {
 		return nil, err
 	}
 	if answer.Status != complete {
-		return nil, &destination.Error{Class: destination.Retry, Code: "status_" + answer.Status, Message: "look up contacts: HubSpot has not completed it"}
+		return nil, &destination.Error{Class: destination.Retry, Code: "status_" + answer.Status, Message: "look up " + object + ": HubSpot has not completed it"}
 	}
 	for _, e := range answer.Errors {
 		if !e.notFound() {
-			return nil, &destination.Error{Class: destination.Stop, Code: e.Category, Message: "look up contacts: " + e.Message}
+			return nil, &destination.Error{Class: destination.Stop, Code: e.Category, Message: "look up " + object + ": " + e.Message}
 		}
 	}
 	return answer.Results, nil

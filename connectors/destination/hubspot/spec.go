@@ -37,7 +37,8 @@ func (Connector) Spec() destination.Spec {
 			{
 				Name: "access_token", Type: "string", Required: true, Secret: true, Example: "\"${HUBSPOT_TOKEN}\"",
 				Doc: "Token of a private app, or an OAuth access token, with the scopes `crm.objects.contacts.read` and " +
-					"`crm.objects.contacts.write`, for lists also `crm.lists.read` and `crm.lists.write`.",
+					"`crm.objects.contacts.write`, for lists also `crm.lists.read` and `crm.lists.write`, " +
+					"for a `lookup:` that of the object, as `crm.objects.companies.read`.",
 			},
 			{
 				Name: "base_url", Type: "string", Default: defaultBaseURL,
@@ -51,11 +52,14 @@ func (Connector) Spec() destination.Spec {
 			LimitHeader: "X-HubSpot-RateLimit-Max", WindowHeader: "X-HubSpot-RateLimit-Interval-Milliseconds",
 		},
 		Concurrency: 8,
+		Finds:       true,
 		Limits: []string{
 			"100 rows a request; 100 requests in 10 seconds for an app in Free and Starter accounts (Professional and Enterprise allow 190), " +
 				"and 250,000 a day for an account (usage guidelines, 2026).",
 			"A text has at most 65,536 characters. A property must exist before it is written; `dray check` compares the mapped fields with " +
 				"the account's own.",
+			"A `lookup:` finds records of any object (companies, deals, a custom object's `2-…`) by a property with `hasUniqueValue`, or by " +
+				"`hs_object_id`; a company's `domain` is not unique. 100 values a request (batch/read).",
 			"Only lists of the processing type MANUAL or SNAPSHOT take members; HubSpot fills DYNAMIC ones itself.",
 		},
 	}

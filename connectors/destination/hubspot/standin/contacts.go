@@ -269,6 +269,11 @@ func (h *hub) batchArchive(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *hub) batchRead(w http.ResponseWriter, r *http.Request) {
+	h.readBatch(w, r, "CONTACT", func() map[string]*property { return h.properties }, h.find)
+}
+
+// readBatch answers batch/read, alike for all objects. It calls properties and find with h.mu held.
+func (h *hub) readBatch(w http.ResponseWriter, r *http.Request, kind string, properties func() map[string]*property, find func(*input) *contact) {
 	var b struct {
 		IDProperty string    `json:"idProperty"`
 		Properties *[]string `json:"properties"`
@@ -286,14 +291,20 @@ func (h *hub) batchRead(w http.ResponseWriter, r *http.Request) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if p := h.properties[b.IDProperty]; b.IDProperty != "" && (p == nil || !p.unique) {
+	if p := properties()[b.IDProperty]; b.IDProperty != "" && (p == nil || !p.unique) {
 		refuse(w, http.StatusBadRequest, "VALIDATION_ERROR", fmt.Sprintf("idProperty %q is not a unique property", b.IDProperty))
 		return
+	}
+	for _, in := range b.Inputs {
+		if in.ID == "" || h.core.BadBatch(in.ID) {
+			refuse(w, http.StatusBadRequest, "VALIDATION_ERROR", "Invalid ids found in batch input")
+			return
+		}
 	}
 	out := batchResult{started: h.now()}
 	var missing []string
 	for _, in := range b.Inputs {
-		c := h.find(&input{ID: &in.ID, IDProperty: b.IDProperty})
+		c := find(&input{ID: &in.ID, IDProperty: b.IDProperty})
 		if c == nil {
 			missing = append(missing, in.ID)
 			continue
@@ -301,7 +312,7 @@ func (h *hub) batchRead(w http.ResponseWriter, r *http.Request) {
 		out.results = append(out.results, c.json(*b.Properties))
 	}
 	if len(missing) > 0 {
-		e := standardError(&rowError{"OBJECT_NOT_FOUND", "Could not get some CONTACT objects, they may be deleted or not exist. Check that ids are valid."}, "")
+		e := standardError(&rowError{"OBJECT_NOT_FOUND", "Could not get some " + kind + " objects, they may be deleted or not exist. Check that ids are valid."}, "")
 		e["context"] = map[string]any{"ids": missing}
 		out.errors = append(out.errors, e)
 	}

@@ -82,6 +82,10 @@ func (h *hub) listProperties(w http.ResponseWriter, _ *http.Request) {
 
 // createProperty takes PropertyCreate, so that a rehearsal can have the properties of the real account.
 func (h *hub) createProperty(w http.ResponseWriter, r *http.Request) {
+	h.newProperty(w, r, func() map[string]*property { return h.properties })
+}
+
+func (h *hub) newProperty(w http.ResponseWriter, r *http.Request, of func() map[string]*property) {
 	var in struct {
 		Name           string `json:"name"`
 		Label          string `json:"label"`
@@ -108,7 +112,8 @@ func (h *hub) createProperty(w http.ResponseWriter, r *http.Request) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.properties[in.Name] != nil {
+	properties := of()
+	if properties[in.Name] != nil {
 		refuse(w, http.StatusConflict, "CONFLICT", fmt.Sprintf("A property named %q already exists.", in.Name))
 		return
 	}
@@ -116,7 +121,7 @@ func (h *hub) createProperty(w http.ResponseWriter, r *http.Request) {
 	for _, o := range in.Options {
 		p.options = append(p.options, o.Value)
 	}
-	h.properties[in.Name] = p
+	properties[in.Name] = p
 	standin.WriteJSON(w, http.StatusCreated, p.json())
 }
 

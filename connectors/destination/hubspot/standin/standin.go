@@ -1,5 +1,6 @@
 // Package standin is a strict stand-in of the parts of HubSpot's API that contacts and static lists need, written from
-// HubSpot's OpenAPI descriptions and usage guidelines: batch calls on contacts, properties, lists and their memberships,
+// HubSpot's OpenAPI descriptions and usage guidelines: batch calls on contacts, some on
+// companies, properties, lists and their memberships,
 // account details. It answers results in another order than the inputs came in, keeps to the rate limit of a free account, and
 // refuses what the contract does not know.
 package standin
@@ -36,7 +37,8 @@ type hub struct {
 	properties map[string]*property
 	contacts   map[string]*contact // by id
 	byEmail    map[string]*contact // those that are not archived
-	lists      map[string]*list    // by id
+	companies  companies
+	lists      map[string]*list // by id
 	nextID     int
 }
 
@@ -69,6 +71,9 @@ func New() standin.StandIn {
 	mux.HandleFunc("POST /crm/v3/objects/contacts/batch/create", h.batchCreate)
 	mux.HandleFunc("POST /crm/v3/objects/contacts/batch/archive", h.batchArchive)
 	mux.HandleFunc("POST /crm/v3/objects/contacts/batch/read", h.batchRead)
+	mux.HandleFunc("POST /crm/v3/properties/companies", h.createCompanyProperty)
+	mux.HandleFunc("POST /crm/v3/objects/companies/batch/create", h.createCompanies)
+	mux.HandleFunc("POST /crm/v3/objects/companies/batch/read", h.readCompanies)
 	mux.HandleFunc("POST /crm/v3/lists", h.createList)
 	mux.HandleFunc("GET /crm/v3/lists/{id}", h.getList)
 	mux.HandleFunc("GET /crm/v3/lists/object-type-id/{type}/name/{name}", h.findList)
@@ -150,6 +155,7 @@ func (h *hub) forget() {
 	defer h.mu.Unlock()
 	h.properties = usualProperties()
 	h.contacts, h.byEmail, h.lists, h.nextID = map[string]*contact{}, map[string]*contact{}, map[string]*list{}, 100
+	h.companies = companies{properties: companyProperties(), records: map[string]*contact{}}
 	h.newList("All contacts", "DYNAMIC")
 }
 
