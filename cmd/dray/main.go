@@ -11,6 +11,7 @@ import (
 )
 
 func main() {
+	cli.TuneMemory()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)

@@ -23,9 +23,12 @@ import (
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
+
+	"github.com/dray-dev/dray/cmd/cli"
 )
 
 func main() {
+	cli.TuneMemory() // as the binary does
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	os.Exit(measure(ctx, os.Args[1:], os.Stdout, os.Stderr))
