@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,7 +43,9 @@ func (r *one) lockOut(ctx context.Context) error {
 		return err
 	}
 	r.locked, r.lease = true, r.keepLease(ctx)
-	r.Warehouse = &fenced{Warehouse: r.Session.Warehouse, run: r, fence: l.FenceSQL(r.sync.Name, r.holder)}
+	r.Warehouse = &fenced{
+		Warehouse: r.Session.Warehouse, run: r, fence: l.FenceSQL(r.sync.Name, r.holder), unlock: l.UnlockSQL(r.sync.Name, r.holder),
+	}
 	r.ledger = &ledger.Ledger{W: r.Warehouse, Names: l.Names}
 	return nil
 }
@@ -145,8 +148,9 @@ func (r *one) abandon(ctx context.Context) error {
 // held up past his lease can then not write over what the next one wrote.
 type fenced struct {
 	warehouse.Warehouse
-	run   *one
-	fence string
+	run    *one
+	fence  string
+	unlock string // the statement that gives the lock back
 }
 
 // Atomic is the transaction with the fence before it.
@@ -160,6 +164,9 @@ func (f *fenced) Atomic(ctx context.Context, statements ...string) error {
 	began := l.now()
 	err := f.Warehouse.Atomic(ctx, append([]string{f.fence}, statements...)...)
 	if err == nil {
+		if slices.Contains(statements, f.unlock) {
+			l.end() // before its turn is given up: a renewal that waited for it would find the row free, and take that for a loss
+		}
 		if !shared {
 			l.extend(began)
 		}
@@ -184,6 +191,7 @@ type lease struct {
 	mu    sync.Mutex
 	until time.Time
 	gone  bool
+	ended bool // the lock was given back
 }
 
 // renewal is how long one may take.
@@ -232,7 +240,14 @@ func (l *lease) extend(began time.Time) {
 func (l *lease) lose() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.gone = true
+	l.gone = !l.ended
+}
+
+// end says that the lock was given back: nobody having it is no loss.
+func (l *lease) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
 }
 
 // outlives says whether a request of this time-out may be started: a batch is sent only while the lease outlives it. A clock that
