@@ -46,6 +46,7 @@ type Config struct {
 	Pages       pager
 	Journal     journal
 	Pacer       *Pacer
+	Share       float64       // of the pacer's rate that this delivery may use; 0 = all
 	BatchSize   int           // rows a request
 	MaxBytes    int           // of a request's body; 0 = no limit. The Destination must be a Sizer
 	Concurrency int           // batches under way at once
@@ -126,6 +127,7 @@ type delivery struct {
 	spans    atomic.Int64
 	answered atomic.Bool // some request was answered in this run
 	circuit  *circuit
+	share    *share // nil = all of the pacer's rate
 	found    found
 	down     atomic.Pointer[error] // why the last batch without an answer had none
 
@@ -141,6 +143,9 @@ func Run(ctx context.Context, c Config) (Stats, error) {
 		c.After = time.After
 	}
 	d := &delivery{Config: c, circuit: newCircuit(), halted: make(chan struct{})}
+	if c.Share > 0 {
+		d.share = &share{part: c.Share, rate: c.Pacer.Rate, now: time.Now}
+	}
 	// One page may wait while another is being sent, so that reading and sending overlap; a batch is journalled when a worker
 	// takes it, not before.
 	work := make(chan *batch, max(1, pageBatches/max(1, c.BatchSize)))

@@ -223,6 +223,9 @@ func (r *one) delivery(ctx context.Context, s *sink) deliver.Config {
 	c.Concurrency = r.conn.spec.Workers(r.conn.config)
 	c.Lease = func() error { return r.lease.outlives(ctx, t) }
 	c.Done, c.Provisional = s.done, s.provisional
+	if r.backfill != nil && r.deps.Host != nil {
+		c.Share = backfillShare
+	}
 	if c.IfEmpty = r.layout.IfEmpty(); len(c.IfEmpty) > 0 {
 		c.Theirs = func(field int) string { return plan.Theirs(r.layout.Fields[field]) }
 	}
@@ -243,6 +246,9 @@ func (r *one) delivery(ctx context.Context, s *sink) deliver.Config {
 	}
 	return c
 }
+
+// backfillShare is the part of a credential's rate that a backfill beside a schedule may use: the schedule keeps the rest.
+const backfillShare = 0.5
 
 // deliveryBase is what sending rows and asking for their jobs have in common.
 func (r *one) deliveryBase() deliver.Config {
