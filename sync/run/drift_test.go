@@ -57,7 +57,7 @@ func TestTypeChanged(t *testing.T) {
 	p := hookProject(t, r, "mode: upsert\nkey: {id: id}")
 	p.exec("INSERT INTO raw.people VALUES (1, 'e', '10', 1), (2, 'e', '20', 2), (3, 'e', 'ten', 3), (4, 'e', '40', 4)")
 	p.must(0)
-	p.exec("ALTER TABLE raw.people ALTER n TYPE DOUBLE")
+	p.exec("ALTER TABLE raw.people ALTER n TYPE DOUBLE PRECISION")
 	if rep := p.must(0); rep.Planned.Total() != 0 || rep.Unchanged != 4 {
 		t.Fatalf("a wider type: %s", canonical(rep))
 	}

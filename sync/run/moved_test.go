@@ -48,7 +48,7 @@ func TestMovedSync(t *testing.T) {
 			if plan := p.plan()[0]; plan.Sync != "folk" || plan.Unchanged != first.Delivered.Add || plan.Add+plan.Update != first.Uncertain.Add {
 				t.Fatalf("plan: %s", canonical(plan))
 			}
-			if got := p.query("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'snapshot_folk'"); got[0] != "0" {
+			if got := p.query("SELECT count(*) FROM information_schema.tables WHERE table_name = 'snapshot_folk'"); got[0] != "0" {
 				t.Fatal("a plan moved the snapshot")
 			}
 			rep := p.must(0)
@@ -61,7 +61,7 @@ func TestMovedSync(t *testing.T) {
 			if rep := p.must(0); rep.Planned.Total() != 0 || rep.Unchanged != 9 {
 				t.Fatalf("a run after it: %s", canonical(rep))
 			}
-			if got := p.query("SELECT table_name FROM duckdb_tables() WHERE table_name LIKE '%\\_people' ESCAPE '\\'"); len(got) != 0 {
+			if got := p.query("SELECT table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE' AND table_name LIKE '%\\_people' ESCAPE '\\'"); len(got) != 0 {
 				t.Errorf("these stayed behind: %v", got)
 			}
 			for _, table := range []string{"deliveries", "runs", "meta"} {
@@ -127,7 +127,7 @@ func TestMovedRelations(t *testing.T) {
 	if rep := p.must(0); rep.Planned.Total() != 0 || rep.Unchanged != 3 {
 		t.Fatalf("%s", canonical(rep))
 	}
-	if got := p.query("SELECT table_name FROM duckdb_tables() WHERE table_name IN ('people', 'identity_customer', 'identity_customer_merges', 'profiles_customer', 'segment_all_ads') AND schema_name = 'dray'"); len(got) != 0 {
+	if got := p.query("SELECT table_name FROM information_schema.tables WHERE table_name IN ('people', 'identity_customer', 'identity_customer_merges', 'profiles_customer', 'segment_all_ads') AND table_schema = 'dray' AND table_type = 'BASE TABLE'"); len(got) != 0 {
 		t.Errorf("these stayed behind: %v", got)
 	}
 	if got := p.query("SELECT DISTINCT segment FROM dray.segment_history"); !slices.Equal(got, []string{"ads"}) {
