@@ -61,7 +61,7 @@ func TestTypeChanged(t *testing.T) {
 	if rep := p.must(0); rep.Planned.Total() != 0 || rep.Unchanged != 4 {
 		t.Fatalf("a wider type: %s", canonical(rep))
 	}
-	p.exec("UPDATE raw.people SET name = '30' WHERE id = 3", "ALTER TABLE raw.people ALTER name TYPE INTEGER")
+	p.exec("UPDATE raw.people SET name = '30' WHERE id = 3", "ALTER TABLE raw.people ALTER name TYPE INTEGER USING CAST(name AS INTEGER)")
 	if rep := p.must(0); rep.Delivered.Update != 1 || rep.Unchanged != 3 {
 		t.Fatalf("'ten' was acknowledged and is no number: %s", canonical(rep))
 	}
