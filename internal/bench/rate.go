@@ -168,7 +168,7 @@ func sendFor(ctx context.Context, w *windowed, binary, dir string) error {
 		}
 	}
 	_ = cmd.Process.Signal(os.Interrupt)
-	_ = <-ended // it was interrupted
+	<-ended //nolint:errcheck // it was interrupted, and says so
 	return ctx.Err()
 }
 
