@@ -1,8 +1,11 @@
 package warehouse
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
-// Number runs a query of one row and one integer column; 0 where there is no row or NULL stands in it.
+// Number runs a query of one row and one column, a whole number that fits 64 bits; 0 where there is no row or NULL stands in it.
 func Number(ctx context.Context, w interface {
 	Query(ctx context.Context, sql string) (Rows, error)
 }, query string,
@@ -19,6 +22,15 @@ func Number(ctx context.Context, w interface {
 	if err != nil {
 		return 0, err
 	}
-	n, _ := v[0].(int64)
-	return n, nil
+	switch n := v[0].(type) {
+	case int64:
+		return n, nil
+	case float64:
+		return int64(n), nil
+	case string: // sums may be of wider types
+		var out int64
+		_, err := fmt.Sscan(n, &out)
+		return out, err
+	}
+	return 0, nil
 }

@@ -56,7 +56,7 @@ func (r *runner) build(ctx context.Context, n *compile.Node, result *NodeResult)
 	if n.Materialized == "view" || r.explain {
 		return nil
 	}
-	count, err := r.number(ctx, "SELECT count(*) FROM "+r.prog.From(n.ID))
+	count, err := warehouse.Number(ctx, r.deps.Warehouse, "SELECT count(*) FROM "+r.prog.From(n.ID))
 	if err != nil {
 		return r.unreadable(ctx, n, r.refused(n, err))
 	}
@@ -240,31 +240,4 @@ func (r *runner) sameKey(n *compile.Node, a, b string) string {
 
 func has(columns []warehouse.Column, name string) bool {
 	return slices.ContainsFunc(columns, func(c warehouse.Column) bool { return strings.EqualFold(c.Name, name) })
-}
-
-// number runs a query that gives one number.
-func (r *runner) number(ctx context.Context, query string) (int64, error) {
-	rows, err := r.deps.Warehouse.Query(ctx, query)
-	if err != nil {
-		return 0, err
-	}
-	defer rows.Close()
-	if !rows.Next() {
-		return 0, rows.Err()
-	}
-	v, err := rows.Values()
-	if err != nil {
-		return 0, err
-	}
-	switch n := v[0].(type) {
-	case int64:
-		return n, nil
-	case float64:
-		return int64(n), nil
-	case string: // sums may be wider than 64 bits
-		var out int64
-		_, err := fmt.Sscan(n, &out)
-		return out, err
-	}
-	return 0, nil
 }

@@ -18,7 +18,7 @@ func (r *runner) test(ctx context.Context, n *compile.Node, tests []compile.Test
 	var problems diag.List
 	for _, t := range tests {
 		out := TestResult{Name: t.Name}
-		failures, err := r.number(ctx, t.Query)
+		failures, err := warehouse.Number(ctx, r.deps.Warehouse, t.Query)
 		switch {
 		case err != nil:
 			out.Err = r.untestable(n, t, err)

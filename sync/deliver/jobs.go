@@ -32,25 +32,25 @@ func NewJobs(c Config) *Jobs {
 func (j *Jobs) Stats() Stats { return Stats{Requests: j.d.requests.Load()} }
 
 // Ended asks once whether a job ended. unknown says that the vendor does not know it. An error is the destination's: the job stays
-// pending, and fatal says that asking for others is of no use.
-func (j *Jobs) Ended(ctx context.Context, job string) (ended, unknown, fatal bool, err error) {
+// pending.
+func (j *Jobs) Ended(ctx context.Context, job string) (ended, unknown bool, err error) {
 	err = j.ask(ctx, func(ctx context.Context) (err error) {
 		ended, err = j.poller.Poll(ctx, job)
 		return err
 	})
 	if err == nil {
-		return ended, false, false, nil
+		return ended, false, nil
 	}
 	e := asError(err)
 	switch e.Class {
 	case destination.NotFound:
-		return false, true, false, nil
+		return false, true, nil
 	case destination.Stop:
-		return false, false, true, refused(j.d.Name, spoken(e, nil))
+		return false, false, refused(j.d.Name, spoken(e, nil))
 	case destination.Retry:
 		j.d.Pacer.Pause(e.RetryAfter)
 	}
-	return false, false, false, vendorDown(j.d.Name, spoken(e, nil))
+	return false, false, vendorDown(j.d.Name, spoken(e, nil))
 }
 
 // Results reads the outcomes of a job that ended: one row for each of the page's changes. since is when it was handed over.

@@ -83,7 +83,7 @@ func TestStatements(t *testing.T) {
 				t.Fatalf("%s: %v", c.name, err)
 			}
 		}
-		if err := l.PreparePending(t.Context(), w, Standing{}); err != nil {
+		if _, err := l.PreparePending(t.Context(), w, Standing{}, nil); err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
 		c.o.Standing = Standing{Exists: true, Columns: l.Fields, PrimaryKey: l.PrimaryKey, DestKey: l.DestKey, Keys: l.Keys, HashVersion: l.HashVersion()}

@@ -32,15 +32,13 @@ func (l *Layout) pendingTail() [][2]string {
 	}...)
 }
 
-// PreparePending makes the table, or carries it over to new columns, types and hashes as the snapshot is carried over.
-func (l *Layout) PreparePending(ctx context.Context, w Querier, st Standing) error {
+// PreparePending makes the table, or carries it over to new columns, types and hashes as the snapshot is carried over. have are the
+// columns that it has, nil where there is none; it returns those that it has then.
+func (l *Layout) PreparePending(ctx context.Context, w Querier, st Standing, have []string) ([]string, error) {
 	if !l.Pends() {
-		return nil
+		return have, nil
 	}
-	have, err := l.PendingColumns(ctx, w)
-	if err != nil {
-		return err
-	}
+	var err error
 	d, t := l.Dialect, l.Names.Pending(l.Sync.Name)
 	switch {
 	case have == nil:
@@ -62,11 +60,25 @@ func (l *Layout) PreparePending(ctx context.Context, w Querier, st Standing) err
 			}
 		}
 		_, err = w.Exec(ctx, d.CreateTableAs(t, "SELECT "+strings.Join(cols, ", ")+" FROM ("+query+") c"))
+	default:
+		return have, nil
 	}
 	if err != nil {
-		return fmt.Errorf("making the table of pending rows of %s: %w", l.Sync.Name, err)
+		return nil, fmt.Errorf("making the table of pending rows of %s: %w", l.Sync.Name, err)
 	}
-	return nil
+	return l.pendingNames(), nil
+}
+
+// pendingNames are the columns of the table as it is made.
+func (l *Layout) pendingNames() []string {
+	var out []string
+	for _, c := range l.columns() {
+		out = append(out, c.Column)
+	}
+	for _, c := range l.pendingTail() {
+		out = append(out, c[0])
+	}
+	return out
 }
 
 // PendingColumns are the columns of the table of pending rows; nil where there is none.
@@ -92,17 +104,7 @@ func PendingColumns(ctx context.Context, w Querier, d warehouse.Dialect, t wareh
 }
 
 func (l *Layout) pendingFits(have []string) bool {
-	for _, c := range l.columns() {
-		if !slices.Contains(have, c.Column) {
-			return false
-		}
-	}
-	for _, c := range l.pendingTail() {
-		if !slices.Contains(have, c[0]) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(l.pendingNames(), func(name string) bool { return !slices.Contains(have, name) })
 }
 
 // pendingColumns reads the data of pending rows; a field that was mapped after a row became pending is NULL in it.

@@ -134,7 +134,7 @@ func (r *one) ended(ctx context.Context, asker *deliver.Jobs, j plan.Job, have [
 	if r.deps.now().Sub(j.Since) > asyncOf(r.sync.Spec).Life {
 		return r.lostJob(ctx, asker, j, have, "job_expired")
 	}
-	ended, unknown, _, err := asker.Ended(ctx, j.ID)
+	ended, unknown, err := asker.Ended(ctx, j.ID)
 	switch {
 	case unknown:
 		return r.lostJob(ctx, asker, j, have, "job_unknown")

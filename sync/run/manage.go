@@ -101,7 +101,7 @@ func (r *one) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := l.PreparePending(ctx, r.Warehouse, o.Standing); err != nil {
+	if _, err := l.PreparePending(ctx, r.Warehouse, o.Standing, o.Pending); err != nil {
 		return err
 	}
 	now := r.deps.now()

@@ -208,7 +208,7 @@ func (r *one) prepare(ctx context.Context, l *plan.Layout, o *plan.Options) erro
 	if err := l.Prepare(ctx, r.Warehouse, o.Standing, now); err != nil {
 		return err
 	}
-	if err := l.PreparePending(ctx, r.Warehouse, o.Standing); err != nil {
+	if o.Pending, err = l.PreparePending(ctx, r.Warehouse, o.Standing, o.Pending); err != nil {
 		return err
 	}
 	if err := l.PrepareControls(ctx, r.Warehouse); err != nil {
@@ -220,12 +220,6 @@ func (r *one) prepare(ctx context.Context, l *plan.Layout, o *plan.Options) erro
 			return err
 		}
 		o.Standing = standingOf(r.meta, true)
-	}
-	if l.Pends() {
-		var err error
-		if o.Pending, err = l.PendingColumns(ctx, r.Warehouse); err != nil {
-			return err
-		}
 	}
 	return nil
 }
