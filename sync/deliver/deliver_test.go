@@ -373,3 +373,38 @@ func TestRetryAfterHoldsForAll(t *testing.T) {
 		t.Errorf("%d requests came too early, %v, %+v", early, got.err, got.rows)
 	}
 }
+
+// A delivery with a share waits for its places at that part of the pacer's rate, and ends where the run does; one without does not wait.
+func TestShareOfADelivery(t *testing.T) {
+	t.Parallel()
+	all := func(_ context.Context, b *destination.Batch) ([]destination.Outcome, error) {
+		out := make([]destination.Outcome, len(b.Changes))
+		for i := range out {
+			out[i].Class = destination.Delivered
+		}
+		return out, nil
+	}
+	deliverWith := func(ctx context.Context, share float64) result {
+		return run(ctx, pages{pageOf(0, 1, 2, 3)}, all, func(c *deliver.Config) {
+			c.Pacer, c.Share, c.BatchSize = deliver.NewPacer(destination.Rate{Requests: 1000, Per: time.Second}), share, 1
+		})
+	}
+	longest := func(r result) (d time.Duration) {
+		for _, w := range r.waits {
+			d = max(d, w)
+		}
+		return d
+	}
+	half, whole := deliverWith(t.Context(), 0.001), deliverWith(t.Context(), 0)
+	if half.err != nil || len(half.journal.answered) != 3 || longest(half) < 1900*time.Millisecond {
+		t.Errorf("a thousandth of 1000 a second: the third request waits %s, %v", longest(half), half.err)
+	}
+	if whole.err != nil || longest(whole) > 0 {
+		t.Errorf("all of it: a request waits %s, %v", longest(whole), whole.err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if r := deliverWith(ctx, 0.001); !errors.Is(r.err, context.Canceled) {
+		t.Errorf("interrupted: %v", r.err)
+	}
+}

@@ -193,7 +193,7 @@ func (d *delivery) ask(ctx context.Context, b *batch, p part) (got []destination
 	if d.circuit.enter(ctx, d.halted, &b.pass) != nil {
 		return nil, began, errNotAsked
 	}
-	if d.share != nil && d.share.wait(ctx, d.halted) != nil {
+	if d.share != nil && !d.sleep(ctx, d.share.take()) {
 		return nil, began, errNotAsked
 	}
 	if d.Pacer.Wait(ctx, d.halted) != nil {

@@ -1,7 +1,6 @@
 package deliver
 
 import (
-	"context"
 	"sync"
 	"time"
 )
@@ -15,24 +14,6 @@ type share struct {
 
 	mu   sync.Mutex
 	next time.Time
-}
-
-// wait returns when the delivery may make its next request; an error where the run ends first.
-func (s *share) wait(ctx context.Context, halted <-chan struct{}) error {
-	due := s.take()
-	if due <= 0 {
-		return nil
-	}
-	timer := time.NewTimer(due)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-halted:
-		return errHalted
-	}
 }
 
 // take reserves the next place and tells how far off it is.
