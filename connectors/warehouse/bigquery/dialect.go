@@ -1,0 +1,322 @@
+// Package bigquery is BigQuery as a warehouse: its dialect (GoogleSQL) and its client.
+package bigquery
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dray-dev/dray/connectors/warehouse"
+)
+
+// Dialect writes GoogleSQL as BigQuery speaks it. The zero value is ready.
+type Dialect struct{}
+
+// Name is bigquery.
+func (Dialect) Name() string { return "bigquery" }
+
+// Quote quotes an identifier; between backticks the escapes of strings hold.
+func (Dialect) Quote(id string) string { return "`" + escape(id, '`') + "`" }
+
+// Table quotes a relation's name: project, dataset, table.
+func (d Dialect) Table(t warehouse.Table) string {
+	var parts []string
+	for _, p := range []string{t.Database, t.Schema, t.Name} {
+		if p != "" {
+			parts = append(parts, d.Quote(p))
+		}
+	}
+	return strings.Join(parts, ".")
+}
+
+// Text is a string literal.
+func (Dialect) Text(s string) string { return "'" + escape(s, '\'') + "'" }
+
+// escape writes what may not stand as it is in a literal of one line.
+func escape(s string, quote byte) string {
+	var b strings.Builder
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == quote, c == '\\':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case c == '\n':
+			b.WriteString(`\n`)
+		case c == '\r':
+			b.WriteString(`\r`)
+		case c == '\t':
+			b.WriteString(`\t`)
+		case c < ' ', c == 0x7f:
+			fmt.Fprintf(&b, `\x%02x`, c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// Time is an instant: BigQuery's TIMESTAMP knows no other zone than UTC.
+func (Dialect) Time(t time.Time) string {
+	return "TIMESTAMP '" + t.UTC().Format("2006-01-02 15:04:05.999999") + "+00'"
+}
+
+// Value is a literal of a Go scalar.
+func (d Dialect) Value(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "NULL"
+	case bool:
+		return strconv.FormatBool(v)
+	case int:
+		return strconv.Itoa(v)
+	case int64:
+		return strconv.FormatInt(v, 10)
+	case float64:
+		if math.IsInf(v, 0) || math.IsNaN(v) {
+			return "CAST('" + strconv.FormatFloat(v, 'g', -1, 64) + "' AS FLOAT64)"
+		}
+		s := strconv.FormatFloat(v, 'g', -1, 64)
+		if !strings.ContainsAny(s, ".e") {
+			s += ".0"
+		}
+		return s
+	case time.Time:
+		return d.Time(v)
+	case string:
+		return d.Text(v)
+	default:
+		return d.Text(fmt.Sprint(v))
+	}
+}
+
+// Type is the type for a kind. NUMERIC has 38 digits, nine of them behind the point.
+func (Dialect) Type(k warehouse.Kind) string {
+	return [...]string{"STRING", "BOOL", "INT64", "FLOAT64", "NUMERIC", "DATE", "TIMESTAMP", "JSON"}[k]
+}
+
+// KindOf says what one of BigQuery's types means, by its name in SQL or in the API.
+func (Dialect) KindOf(t string) warehouse.Kind {
+	base := strings.ToUpper(t)
+	if i := strings.IndexAny(base, "(<"); i >= 0 {
+		base = base[:i]
+	}
+	switch strings.TrimSpace(base) {
+	case "BOOL", "BOOLEAN":
+		return warehouse.Bool
+	case "INT64", "INTEGER", "INT", "SMALLINT", "BIGINT", "TINYINT", "BYTEINT":
+		return warehouse.Int
+	case "FLOAT64", "FLOAT":
+		return warehouse.Float
+	case "NUMERIC", "DECIMAL", "BIGNUMERIC", "BIGDECIMAL":
+		return warehouse.Decimal
+	case "DATE":
+		return warehouse.Date
+	case "TIMESTAMP", "DATETIME":
+		return warehouse.Timestamp
+	case "JSON", "ARRAY", "STRUCT", "RECORD":
+		return warehouse.JSON
+	default:
+		return warehouse.Text
+	}
+}
+
+// Cast casts to a kind's type. JSON is read from a text.
+func (d Dialect) Cast(expr string, k warehouse.Kind) string {
+	if k == warehouse.JSON {
+		return "PARSE_JSON(" + expr + ")"
+	}
+	return "CAST(" + expr + " AS " + d.Type(k) + ")"
+}
+
+// TryCast gives NULL where the value does not fit.
+func (Dialect) TryCast(expr, typ string) string {
+	if strings.EqualFold(typ, "JSON") {
+		return "SAFE.PARSE_JSON(" + expr + ")"
+	}
+	return "SAFE_CAST(" + expr + " AS " + typ + ")"
+}
+
+// Hash is Google's fingerprint (FarmHash, which BigQuery promises never to change) of the values as JSON, as a 63-bit number: BigQuery
+// hashes texts and bytes only, and in JSON NULL, '' and ('a', 'bc')/('ab', 'c') differ.
+func (Dialect) Hash(exprs ...string) string {
+	if len(exprs) == 0 {
+		return "CAST(0 AS INT64)"
+	}
+	fields := make([]string, len(exprs))
+	for i, e := range exprs {
+		fields[i] = fmt.Sprintf("%s AS c%d", e, i+1)
+	}
+	return "(FARM_FINGERPRINT(TO_JSON_STRING(STRUCT(" + strings.Join(fields, ", ") + "))) & 9223372036854775807)"
+}
+
+// HashType is the type of Hash.
+func (Dialect) HashType() string { return "INT64" }
+
+// HashVersion names what is hashed; the function itself does not change.
+func (Dialect) HashVersion() string { return "bigquery farm63 json1" }
+
+// HashText is 16 hexadecimal digits.
+func (Dialect) HashText(h string) string { return "FORMAT('%016x', " + h + ")" }
+
+// Bucket is 0 … n-1.
+func (Dialect) Bucket(h string, n int64) string { return fmt.Sprintf("MOD(%s, %d)", h, n) }
+
+// SortArray sorts arrays; elements that have no order of their own go by their JSON.
+func (Dialect) SortArray(expr string, c warehouse.Column) string {
+	t := strings.ToUpper(c.Type)
+	if !strings.HasPrefix(t, "ARRAY") {
+		return expr
+	}
+	by := "e"
+	if strings.HasPrefix(t, "ARRAY<STRUCT") || strings.HasPrefix(t, "ARRAY<JSON") || strings.HasPrefix(t, "ARRAY<GEOGRAPHY") {
+		by = "TO_JSON_STRING(e)"
+	}
+	return "ARRAY(SELECT e FROM UNNEST(" + expr + ") AS e ORDER BY " + by + ")"
+}
+
+// Comparable gives a text for what has no equality. BigQuery keeps JSON with its keys in order and its numbers in one form, so that
+// the text is equal where the values are.
+func (Dialect) Comparable(expr string, c warehouse.Column) string {
+	switch t := strings.ToUpper(c.Type); {
+	case strings.HasPrefix(t, "JSON"), strings.HasPrefix(t, "ARRAY"), strings.HasPrefix(t, "STRUCT"), strings.HasPrefix(t, "RECORD"):
+		return "TO_JSON_STRING(" + expr + ")"
+	case strings.HasPrefix(t, "GEOGRAPHY"):
+		return "ST_ASTEXT(" + expr + ")"
+	}
+	return expr
+}
+
+// Slice picks parts by the hash of the row's destination key, which every plan has.
+func (d Dialect) Slice(alias string, from, to, n, highest int64) string {
+	return fmt.Sprintf("(%[1]s >= %[2]d AND %[1]s < %[3]d)", d.SliceNumber(alias, n, highest), from, to)
+}
+
+// SliceNumber is the part a row is in. BigQuery has no row numbers to read by.
+func (d Dialect) SliceNumber(alias string, n, _ int64) string {
+	return d.Bucket("(FARM_FINGERPRINT(TO_JSON_STRING("+alias+")) & 9223372036854775807)", n)
+}
+
+// Highest is of no use here: parts are made of a hash.
+func (Dialect) Highest() string { return "count(*)" }
+
+// workPrefix marks tables that are needed during one build only: they expire by themselves.
+const workPrefix = "dray_work_"
+
+// workHours is how long a table that a build left behind stays.
+const workHours = 24
+
+// Work is a table beside the others that expires: BigQuery's temporary tables belong to one session.
+func (Dialect) Work(t warehouse.Table) warehouse.Table {
+	t.Name = workPrefix + t.Name
+	return t
+}
+
+// CreateTableAs replaces a table in one statement.
+func (d Dialect) CreateTableAs(t warehouse.Table, query string) string {
+	options := ""
+	if strings.HasPrefix(t.Name, workPrefix) {
+		options = fmt.Sprintf(" OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL %d HOUR))", workHours)
+	}
+	return "CREATE OR REPLACE TABLE " + d.Table(t) + options + " AS " + query
+}
+
+// CreateView replaces a view in one statement.
+func (d Dialect) CreateView(t warehouse.Table, query string) string {
+	return "CREATE OR REPLACE VIEW " + d.Table(t) + " AS " + query
+}
+
+// CreateSchema makes a dataset if it is missing.
+func (d Dialect) CreateSchema(schema string) string {
+	return "CREATE SCHEMA IF NOT EXISTS " + d.Quote(schema)
+}
+
+// RenameTable leaves the table in its dataset.
+func (d Dialect) RenameTable(t warehouse.Table, name string) string {
+	return "ALTER TABLE " + d.Table(t) + " RENAME TO " + d.Quote(name)
+}
+
+// Now is the clock.
+func (Dialect) Now() string { return "CURRENT_TIMESTAMP()" }
+
+// AddSeconds moves a timestamp by whole seconds.
+func (Dialect) AddSeconds(ts, seconds string) string {
+	return "TIMESTAMP_ADD(" + ts + ", INTERVAL (" + seconds + ") SECOND)"
+}
+
+// Interval is in seconds, or in microseconds where it has to be.
+func (Dialect) Interval(d time.Duration) string {
+	if d%time.Second == 0 {
+		return fmt.Sprintf("INTERVAL %d SECOND", int64(d/time.Second))
+	}
+	return fmt.Sprintf("INTERVAL %d MICROSECOND", d.Microseconds())
+}
+
+// UTC reads a DATETIME, which has no zone, in one: it becomes an instant. A TIMESTAMP is one.
+func (d Dialect) UTC(expr string, c warehouse.Column, zone string) string {
+	if !strings.EqualFold(c.Type, "DATETIME") {
+		return expr
+	}
+	return "TIMESTAMP(" + expr + ", " + d.Text(zone) + ")"
+}
+
+// Wire casts what the client would give in types of its own.
+func (Dialect) Wire(expr string, c warehouse.Column) string {
+	t := strings.ToUpper(c.Type)
+	switch c.Kind {
+	case warehouse.Bool, warehouse.Date, warehouse.Int, warehouse.Float:
+		return expr
+	case warehouse.Timestamp:
+		if t == "DATETIME" {
+			return "TIMESTAMP(" + expr + ")"
+		}
+		return expr
+	case warehouse.JSON:
+		return "TO_JSON_STRING(" + expr + ")"
+	default:
+		switch {
+		case strings.HasPrefix(t, "STRING"):
+			return expr
+		case strings.HasPrefix(t, "BYTES"):
+			return "TO_BASE64(" + expr + ")"
+		case strings.HasPrefix(t, "GEOGRAPHY"):
+			return "ST_ASTEXT(" + expr + ")"
+		default:
+			return "CAST(" + expr + " AS STRING)"
+		}
+	}
+}
+
+// JSONArray is the JSON text of several values.
+func (Dialect) JSONArray(exprs ...string) string {
+	return "TO_JSON_STRING(JSON_ARRAY(" + strings.Join(exprs, ", ") + "))"
+}
+
+// Digest is MD5, which BigQuery gives as bytes.
+func (Dialect) Digest(expr string) string { return "TO_HEX(MD5(" + expr + "))" }
+
+// Matches uses RE2, as BigQuery does.
+func (d Dialect) Matches(expr, pattern string) string {
+	return "REGEXP_CONTAINS(" + expr + ", " + d.Text("^(?:"+pattern+")$") + ")"
+}
+
+// IntDiv is DIV: / gives a fraction.
+func (Dialect) IntDiv(expr string, by int64) string { return fmt.Sprintf("DIV(%s, %d)", expr, by) }
+
+// First is the first of what is gathered in order; a row stands in a struct, so that one without a value counts.
+func (Dialect) First(value, orderBy, where string) string {
+	v := "STRUCT(" + value + " AS v)"
+	if where != "" {
+		v = "IF(" + where + ", " + v + ", NULL)"
+	}
+	return "ARRAY_AGG(" + v + " IGNORE NULLS ORDER BY " + orderBy + " LIMIT 1)[SAFE_OFFSET(0)].v"
+}
+
+// ReadFile is refused: files are external tables there.
+func (Dialect) ReadFile(warehouse.File) (string, error) {
+	return "", errors.New("BigQuery does not read the project's files in place: load them into tables or make an external table of them")
+}
+
+var _ warehouse.Dialect = Dialect{}
