@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,11 +12,21 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/dray-dev/dray/internal/pgtest"
 )
 
+var server pgtest.Server
+
+// tests are this package's, with a PostgreSQL server that those start who need one, and that goes with them.
+type tests struct{ m *testing.M }
+
+func (t tests) Run() int { return server.Main(t.m) }
+
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"dray": main})
+	testscript.Main(tests{m}, map[string]func(){"dray": main})
 }
 
 // TestScripts drives the real main. Each file of testdata/script holds a project, commands and what they must answer.
@@ -31,6 +42,8 @@ func TestMain(m *testing.M) {
 //	older FILE SYNC           makes the tables of SYNC in a DuckDB file those of an older Dray, and keeps the file from others for a while
 //	received NAME COUNT       how many requests came since the last received
 //	appears FILE…             waits until files are there
+//	postgres NAME             an empty PostgreSQL database; its URL is in $NAME; the condition [postgres] says whether one can be had
+//	psql URL FILE             runs a file's statements there
 //	runs DIR SYNC N           waits until a sync has ended N runs more than when it was called
 //	signal TERM|INT|HUP|KILL  signals what runs in the background
 //	metric NAME VALUE         waits until a metric of the serve on $LISTEN has a value
@@ -56,6 +69,16 @@ func TestScripts(t *testing.T) {
 			})
 			return nil
 		},
+		Condition: func(name string) (bool, error) {
+			if name != "postgres" {
+				return false, fmt.Errorf("there is no condition %q", name)
+			}
+			_, err := server.New(t.Context())
+			if err != nil && os.Getenv(pgtest.Require) == "1" {
+				return false, err
+			}
+			return err == nil, nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code":     cmdCode,
 			"json":     cmdJSON,
@@ -73,8 +96,30 @@ func TestScripts(t *testing.T) {
 			"signal":   cmdSignal,
 			"metric":   cmdMetric,
 			"older":    cmdOlder,
+			"postgres": cmdPostgres,
+			"psql":     cmdPsql,
 		},
 	})
+}
+
+func cmdPostgres(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: postgres NAME")
+	}
+	url, err := server.New(context.Background())
+	ts.Check(err)
+	ts.Setenv(args[0], url)
+}
+
+func cmdPsql(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: psql URL FILE")
+	}
+	c, err := pgx.Connect(context.Background(), args[0])
+	ts.Check(err)
+	defer c.Close(context.Background())
+	_, err = c.Exec(context.Background(), ts.ReadFile(args[1]))
+	ts.Check(err)
 }
 
 func cmdCode(ts *testscript.TestScript, neg bool, args []string) {

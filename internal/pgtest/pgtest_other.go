@@ -9,6 +9,9 @@ import (
 	"testing"
 )
 
+// Require is the environment variable that elsewhere turns a missing PostgreSQL into a failed test.
+const Require = "DRAY_REQUIRE_POSTGRES"
+
 // Server is none on this system.
 type Server struct{}
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/gofrs/flock"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	_ "modernc.org/sqlite" // the driver "sqlite"
@@ -76,6 +77,7 @@ func (s *State) openPostgres(ctx context.Context, url string) error {
 	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
 		cfg.ConnConfig.RuntimeParams["application_name"] = "dray"
 	}
+	cfg.AfterConnect = inOneSchema
 	if s.pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
 		return unreachable(err)
 	}
@@ -86,6 +88,14 @@ func (s *State) openPostgres(ctx context.Context, url string) error {
 		return unreachable(err)
 	}
 	return nil
+}
+
+// inOneSchema makes a connection look in one schema only: the one that the tables stand in. The usual search path begins with the
+// schema that is named as the user, and a project's own schema may come to be that one after the tables were made.
+func inOneSchema(ctx context.Context, c *pgx.Conn) error {
+	_, err := c.Exec(ctx, `SELECT set_config('search_path', quote_ident(coalesce(
+	(SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass('dray_version')), current_schema())), false)`)
+	return err
 }
 
 func unreachable(err error) error {

@@ -358,6 +358,26 @@ func TestOpenTogether(t *testing.T) {
 	})
 }
 
+// The user's own schema comes before the usual one on PostgreSQL's search path. It may be the project's, made after the state's
+// tables were: a state that is opened then is the same one.
+func TestSchemaOfTheUser(t *testing.T) {
+	t.Parallel()
+	url := server.Database(t)
+	first := open(t, url)
+	defer first.Close()
+	must(t, first.Begin(t.Context(), state.Run{RunID: "r1", Schema: "dray", Sync: "s", StartedAt: time.Now()}))
+	_, err := first.DB().ExecContext(t.Context(), "DO $$ BEGIN EXECUTE format('CREATE SCHEMA %I', current_user); END $$")
+	must(t, err)
+	second := open(t, url)
+	defer second.Close()
+	if first.ID() != second.ID() {
+		t.Errorf("two identities: %s and %s", first.ID(), second.ID())
+	}
+	if j, err := second.Journal(t.Context(), "r1"); err != nil || !j.Known {
+		t.Errorf("the run that was begun is not known: %v", err)
+	}
+}
+
 // A state of a newer Dray's that this one must not touch is refused.
 func TestNewerState(t *testing.T) {
 	t.Parallel()
