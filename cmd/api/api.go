@@ -27,6 +27,8 @@ type Options struct {
 	Alive   func() time.Time // when the scheduler last went round; zero = it has not begun
 	Counts  func(context.Context) (waiting, running int, err error)
 	Now     func() time.Time
+	// Stopping: no run is started any more; those under way end.
+	Stopping func() bool
 }
 
 // deadAfter is how long the scheduler may be silent: it goes round at least every half minute.
@@ -99,6 +101,10 @@ func (v *views) health(w http.ResponseWriter, _ *http.Request) {
 
 // ready says whether syncs are being started.
 func (v *views) ready(w http.ResponseWriter, r *http.Request) {
+	if v.o.Stopping() {
+		answer(w, http.StatusServiceUnavailable, health{"stopping", ""})
+		return
+	}
 	if v.o.Alive().IsZero() {
 		answer(w, http.StatusServiceUnavailable, health{"starting", ""})
 		return
@@ -142,13 +148,13 @@ func (v *views) syncs(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, out)
 }
 
-// runs answers ?sync=NAME&limit=N, newest first.
+// runs answers ?sync=NAME&limit=N: runs that have ended, newest first.
 func (v *views) runs(w http.ResponseWriter, r *http.Request) {
 	limit, err := strconv.Atoi(r.FormValue("limit"))
 	if err != nil || limit < 1 || limit > 1000 {
 		limit = 20
 	}
-	list, err := v.o.State.Runs(r.Context(), state.RunFilter{Schema: v.o.Project().Project.Schema, Sync: r.FormValue("sync"), Limit: limit})
+	list, err := v.o.State.Runs(r.Context(), state.RunFilter{Schema: v.o.Project().Project.Schema, Sync: r.FormValue("sync"), Ended: true, Limit: limit})
 	if err != nil {
 		answer(w, http.StatusInternalServerError, health{"failing", "the control state does not answer"})
 		return

@@ -76,7 +76,9 @@ func (a *app) serve(ctx context.Context, address string) error {
 		return err
 	}
 	defer unlock()
-	v := &server{app: a, metrics: api.NewMetrics()}
+	v := &server{app: a, metrics: api.NewMetrics(), hup: make(chan os.Signal, 1)}
+	signal.Notify(v.hup, syscall.SIGHUP) // from now on it does not end the process
+	defer signal.Stop(v.hup)
 	if err := v.open(ctx, p); err != nil {
 		return err
 	}
@@ -117,6 +119,7 @@ type server struct {
 	teller    *alert.Teller
 	under     sync.WaitGroup
 	options   run.Options
+	hup       chan os.Signal
 
 	upgrading sync.Mutex
 	upgraded  bool
@@ -193,7 +196,7 @@ func (v *server) lookForAlerts(ctx context.Context) {
 
 // reports are the last runs of a sync, newest first.
 func (v *server) reports(ctx context.Context, sync string) ([]report.Run, error) {
-	list, err := v.host.State().Runs(ctx, state.RunFilter{Schema: v.scheduler.Project().Project.Schema, Sync: sync, Limit: 5})
+	list, err := v.host.State().Runs(ctx, state.RunFilter{Schema: v.scheduler.Project().Project.Schema, Sync: sync, Ended: true, Limit: 5})
 	if err != nil {
 		return nil, err
 	}
@@ -241,6 +244,7 @@ func (v *server) listenHTTP(ctx context.Context, address string) (*api.Server, e
 	}
 	web, err := api.Listen(ctx, address, api.Options{
 		Metrics: v.metrics, State: v.host.State(), Project: v.scheduler.Project, Alive: v.scheduler.Alive, Counts: v.scheduler.Counts, Now: time.Now,
+		Stopping: func() bool { return ctx.Err() != nil },
 	})
 	if err != nil {
 		e := &diag.Error{Kind: diag.Invalid, Code: "serve.listen", Msg: "listening on " + address, Err: err}
@@ -281,9 +285,6 @@ func (v *server) say(web *api.Server) {
 
 // watch takes the project over when its files change, or on SIGHUP.
 func (v *server) watch(ctx context.Context) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	every := time.NewTicker(time.Second)
 	defer every.Stop()
 	taken := fingerprint(v.options.Dir)
@@ -292,7 +293,7 @@ func (v *server) watch(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-hup:
+		case <-v.hup:
 			taken = fingerprint(v.options.Dir)
 			seen = taken
 			v.reload(ctx)

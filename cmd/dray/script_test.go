@@ -46,7 +46,8 @@ func TestMain(m *testing.M) {
 //	psql URL FILE             runs a file's statements there
 //	runs DIR SYNC N           waits until a sync has ended N runs more than when it was called
 //	signal TERM|INT|HUP|KILL  signals what runs in the background
-//	metric NAME VALUE         waits until a metric of the serve on $LISTEN has a value
+//	metric NAME VALUE         waits until a metric of the serve on $LISTEN has a value; +N: until it has grown by that much
+//	get STATUS PATH FILE      waits until the serve on $LISTEN answers a path with a status; the answer is in FILE then
 //	rows NAME FILE            the receiver's rows as they would stand there now are FILE's lines, sorted
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -95,6 +96,7 @@ func TestScripts(t *testing.T) {
 			"runs":     cmdRuns,
 			"signal":   cmdSignal,
 			"metric":   cmdMetric,
+			"get":      cmdGet,
 			"older":    cmdOlder,
 			"postgres": cmdPostgres,
 			"psql":     cmdPsql,

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -69,19 +70,68 @@ func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cmdMetric waits until a metric of the serve on $LISTEN has a value.
+// cmdMetric waits until a metric of the serve on $LISTEN has a value; or, for +N, one that much higher than when it was called.
 func cmdMetric(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
-		ts.Fatalf("usage: metric NAME VALUE")
+		ts.Fatalf("usage: metric NAME VALUE|+N")
 	}
+	want := args[1]
 	until(ts, args[0]+" "+args[1], func() bool {
-		r, err := http.Get("http://" + ts.Getenv("LISTEN") + "/metrics")
+		got := metric(ts, args[0])
+		if by, ok := strings.CutPrefix(want, "+"); ok && got != "" {
+			more, err := strconv.Atoi(by)
+			ts.Check(err)
+			now, err := strconv.Atoi(got)
+			ts.Check(err)
+			args[1], want = fmt.Sprintf("of %d at least", now+more), fmt.Sprintf("≥%d", now+more)
+		}
+		if least, ok := strings.CutPrefix(want, "≥"); ok {
+			n, _ := strconv.Atoi(got)
+			m, _ := strconv.Atoi(least)
+			return n >= m
+		}
+		return got == want
+	})
+}
+
+// metric is its value now; "" where it is not there.
+func metric(ts *testscript.TestScript, name string) string {
+	r, err := http.Get("http://" + ts.Getenv("LISTEN") + "/metrics")
+	if err != nil {
+		return ""
+	}
+	defer r.Body.Close()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(body)) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// cmdGet waits until the serve on $LISTEN answers a path with a status, and keeps the answer.
+func cmdGet(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: get STATUS PATH FILE")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	until(ts, args[1]+" "+args[0], func() bool {
+		r, err := http.Get("http://" + ts.Getenv("LISTEN") + args[1])
 		if err != nil {
 			return false
 		}
 		defer r.Body.Close()
 		body, err := io.ReadAll(r.Body)
-		return err == nil && strings.Contains("\n"+string(body), "\n"+args[0]+" "+args[1]+"\n")
+		if err != nil || r.StatusCode != want {
+			return false
+		}
+		ts.Check(os.WriteFile(ts.MkAbs(args[2]), body, 0o600))
+		return true
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 type RunFilter struct {
 	Schema, Sync, RunID string
 	Status              []string // how they ended; interrupted also where they have not
+	Ended               bool     // only those that have
 	Since, Until        time.Time
 	// Before is the last run of the page before, by when it began and its id; zero = the first page.
 	Before   time.Time
@@ -34,6 +35,9 @@ func (s *State) Runs(ctx context.Context, f RunFilter) ([]Run, error) {
 			args = append(args, status)
 		}
 		add("coalesce(status, 'interrupted') IN (" + strings.Join(marks, ", ") + ")")
+	}
+	if f.Ended {
+		add("report IS NOT NULL")
 	}
 	if !f.Since.IsZero() {
 		add("started_at >= ?", inText(f.Since))
