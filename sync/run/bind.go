@@ -26,7 +26,7 @@ func (r *one) bind(ctx context.Context) error {
 	if err := r.connectAndDescribe(ctx); err != nil {
 		return err
 	}
-	m, err := r.ledger.Read(ctx, r.sync.Name)
+	m, err := r.standingNow(ctx)
 	if err != nil {
 		return err
 	}
@@ -63,6 +63,15 @@ func (r *one) bind(ctx context.Context) error {
 	r.meta.AllUncertain = true
 	r.log.Warn("the snapshot is missing or older than this state knows: every row counts as uncertain", "sync", r.sync.Name)
 	return nil
+}
+
+// standingNow is the sync's meta row, as it was found under the lock or read again where it may have changed since.
+func (r *one) standingNow(ctx context.Context) (ledger.Meta, error) {
+	if m := r.found; m != nil {
+		r.found = nil
+		return *m, nil
+	}
+	return r.ledger.Read(ctx, r.sync.Name)
 }
 
 // connectAndDescribe opens the destination and fills bound with what the snapshot ought to be about.

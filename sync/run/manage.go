@@ -49,9 +49,6 @@ func (s *Session) ready(ctx context.Context, name string, buildIt bool) (*one, e
 	if err := r.lock(ctx); err != nil {
 		return nil, err
 	}
-	if err := r.current(ctx, name); err != nil {
-		return nil, r.done(ctx, err)
-	}
 	if err := r.recover(ctx); err != nil {
 		return nil, r.done(ctx, err)
 	}

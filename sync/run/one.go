@@ -40,6 +40,7 @@ type one struct {
 	report    report.Run
 	conn      *connection
 	meta      ledger.Meta
+	found     *ledger.Meta // meta as it was found under the lock; nil = not read, or not as it is now
 	layout    *plan.Layout
 	changes   *plan.Changes
 	remember  []string // insert mode: statements that close the plan beside the others
@@ -98,9 +99,6 @@ func (r *one) path(ctx context.Context) error {
 		return err
 	}
 	if err := r.lock(ctx); err != nil {
-		return err
-	}
-	if err := r.current(ctx, r.sync.Name); err != nil {
 		return err
 	}
 	if err := r.step(ctx, "recover", r.recover); err != nil { // I3

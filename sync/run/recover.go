@@ -14,13 +14,18 @@ import (
 )
 
 // recover closes a plan that a killed run left open (I3, DESIGN §6.2), and takes over what one that lost its lock left behind: what was acknowledged is committed, what was meant to be
-// sent and not answered is uncertain. Where the journal is lost, everything that was not committed is uncertain.
+// sent and not answered is uncertain. Where the journal is lost, everything that was not committed is uncertain. A sync whose tables
+// are older than this Dray is refused.
 func (r *one) recover(ctx context.Context) error {
 	m, err := r.ledger.Read(ctx, r.sync.Name)
+	if err == nil {
+		err = m.Current()
+	}
 	if err != nil {
 		return err
 	}
-	if m.OpenRun != "" {
+	if r.found = &m; m.OpenRun != "" {
+		r.found = nil
 		if err := r.closeOpen(ctx, m); err != nil {
 			return err
 		}

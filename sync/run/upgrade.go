@@ -66,12 +66,3 @@ func (s *Session) upgrade(ctx context.Context, name string) error {
 	}
 	return r.done(ctx, s.Warehouse.Atomic(ctx, statements...))
 }
-
-// current refuses a sync whose tables are older than this Dray.
-func (s *Session) current(ctx context.Context, name string) error {
-	m, err := s.ledger.Read(ctx, name)
-	if err != nil {
-		return err
-	}
-	return m.Current()
-}

@@ -214,15 +214,16 @@ func (w *Warehouse) Exists(ctx context.Context, t warehouse.Table) (bool, error)
 			return true, nil
 		}
 	}
-	query := "SELECT count(*) FROM information_schema.tables WHERE lower(table_name) = lower(" + w.dialect.Text(t.Name) + ")"
+	of := " WHERE lower(name) = lower(" + w.dialect.Text(t.Name) + ")"
 	if t.Schema != "" {
-		query += " AND lower(table_schema) = lower(" + w.dialect.Text(t.Schema) + ")"
+		of += " AND lower(schema_name) = lower(" + w.dialect.Text(t.Schema) + ")"
 	}
 	if t.Database != "" {
-		query += " AND lower(table_catalog) = lower(" + w.dialect.Text(t.Database) + ")"
+		of += " AND lower(database_name) = lower(" + w.dialect.Text(t.Database) + ")"
 	} else {
-		query += " AND table_catalog = current_database()"
+		of += " AND database_name = current_database()"
 	}
+	query := "SELECT count(*) FROM (SELECT table_name AS name, schema_name, database_name FROM duckdb_tables() UNION ALL SELECT view_name, schema_name, database_name FROM duckdb_views()) t" + of
 	var n int64
 	err := w.db.QueryRowContext(ctx, query).Scan(&n)
 	return n > 0, wrap(err)
