@@ -19,6 +19,7 @@ import (
 	webhookstandin "github.com/dray-dev/dray/connectors/destination/webhook/standin"
 	"github.com/dray-dev/dray/connectors/standin"
 	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/connectors/warehouse/bigquery"
 	"github.com/dray-dev/dray/connectors/warehouse/postgres"
 	"github.com/dray-dev/dray/internal/diag"
 )
@@ -67,9 +68,14 @@ type Warehouse struct {
 
 // Warehouses lists the engines, sorted by type. DuckDB is there in builds with cgo.
 func Warehouses() []Warehouse {
-	all := append(embedded(), Warehouse{"postgres", func(ctx context.Context, options map[string]any, dir string) (warehouse.Warehouse, error) {
-		return nilOnError(postgres.Open(ctx, options, dir))
-	}})
+	all := append(embedded(),
+		Warehouse{"bigquery", func(ctx context.Context, options map[string]any, dir string) (warehouse.Warehouse, error) {
+			return nilOnError(bigquery.Open(ctx, options, dir))
+		}},
+		Warehouse{"postgres", func(ctx context.Context, options map[string]any, dir string) (warehouse.Warehouse, error) {
+			return nilOnError(postgres.Open(ctx, options, dir))
+		}},
+	)
 	sort.Slice(all, func(i, j int) bool { return all[i].Type < all[j].Type })
 	return all
 }

@@ -75,6 +75,8 @@ var (
 	ErrLocked   = errors.New("the warehouse is locked by another process")
 	ErrReadOnly = errors.New("the warehouse is read-only")
 	ErrNotFound = errors.New("not found")
+	// ErrDenied: the credentials are not good, or may not do what the statement does.
+	ErrDenied = errors.New("the warehouse denies access")
 	// ErrEngine: the engine itself failed (no memory, a full disk, a lost connection), as against a statement that is wrong.
 	ErrEngine = errors.New("the warehouse failed")
 )
@@ -83,6 +85,7 @@ var (
 type QueryError struct {
 	Line int    // in the statement, from 1; 0 where the engine does not tell
 	Msg  string // the engine's message
+	Hint string // the way out, where the engine's package knows one
 	Err  error
 }
 
