@@ -1,6 +1,7 @@
 package config
 
 import (
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -57,6 +58,7 @@ func (c *checker) project(p *Project) {
 		}
 	}
 	c.identifier(p.Node, "schema", "schema", p.Schema)
+	c.warehouse(p.Warehouse)
 	for _, t := range p.Targets {
 		if !projectName.MatchString(t.Name) {
 			c.problem(t.Pos, "config.name", "%q is no name for a target", shorten(t.Name)).WithHint("letters, digits, _ and -")
@@ -143,6 +145,20 @@ func (c *checker) names(p *Project) {
 	}
 	for _, s := range p.Syncs {
 		c.named(syncs, s.Node, s.Name)
+	}
+}
+
+// warehouse keeps secrets out of the file (I6).
+func (c *checker) warehouse(w *Warehouse) {
+	if w == nil {
+		return
+	}
+	keys, _ := keysOf(reflect.TypeFor[Warehouse]())
+	for _, k := range keys {
+		if k.secret && w.Has(k.name) && !w.IsReference(k.name) {
+			c.problem(w.At(k.name), "config.literal_secret", "%s is a secret and may not stand in the file", k.name).
+				WithHint("write %s: \"${%s}\" and set the variable", k.name, strings.ToUpper(k.name))
+		}
 	}
 }
 

@@ -206,6 +206,8 @@ func (d *decoder) pair(p pair, t *tree, v reflect.Value, kind words, node *Node)
 	case known && k.unsupported:
 		node.put(k.name, p)
 		d.problem(p.at, "config.unsupported", "%q is not supported yet", p.key)
+	case known && !k.isFor(engineOf(t, v.Type())):
+		d.unknown(p, t, v.Type(), kind)
 	case known:
 		if first, twice := node.places[k.name]; twice {
 			d.problem(p.at, "config.duplicate_key", "%q says the same as the key at %s", p.key, first.value.pos)
@@ -218,7 +220,7 @@ func (d *decoder) pair(p pair, t *tree, v reflect.Value, kind words, node *Node)
 			node.spoil(k.name)
 		}
 		node.nested(k.name, p.value)
-	case kind.rest >= 0 && !declared(t, v.Type()):
+	case kind.rest >= 0:
 		node.put(p.key, p)
 		node.nested(p.key, p.value)
 		d.option(p, v.Field(kind.rest))
@@ -227,14 +229,17 @@ func (d *decoder) pair(p pair, t *tree, v reflect.Value, kind words, node *Node)
 	}
 }
 
-// declared tells whether all keys of a thing are known here, although its type leaves room for others': a warehouse's are, where
-// it is of the one engine that is supported.
-func declared(t *tree, typ reflect.Type) bool {
+// engineOf is the type of a warehouse, if that is what it is and its type is one of those there are.
+func engineOf(t *tree, typ reflect.Type) string {
 	if typ != reflect.TypeFor[Warehouse]() {
-		return false
+		return ""
 	}
 	engine, written := t.find("type")
-	return !written || engine.value.text == "duckdb"
+	kind, _ := keysOf(typ)
+	if !written || !slices.Contains(kind[0].enum, engine.value.text) {
+		return ""
+	}
+	return engine.value.text
 }
 
 // option keeps a key that a connector's own declaration will judge. Its texts stay texts: a token may look like a number.
@@ -282,6 +287,10 @@ func (d *decoder) title(t *tree, typ reflect.Type) string {
 }
 
 func (d *decoder) unknown(p pair, t *tree, typ reflect.Type, kind words) {
+	if k, ok := kind.find("type"); ok && slices.Contains(k.later, engineOf(t, typ)) {
+		return // the type is what is wrong
+	}
+	kind = kind.of(engineOf(t, typ))
 	e := d.problem(p.at, "config.unknown_key", "unknown key %q in %s", p.key, d.title(t, typ))
 	if s := Suggest(p.key, names(kind.keys)); s != "" {
 		e.WithHint("did you mean %s?", s)

@@ -16,6 +16,8 @@ type key struct {
 	required    bool
 	root        bool // only in dray.yaml
 	unsupported bool
+	secret      bool     // must be a reference (I6)
+	engines     []string // of a warehouse's keys: the types that have it; none = all
 	enum        []string
 	later       []string // words of the enum that are not built yet
 	fallback    string
@@ -47,6 +49,10 @@ func readTags(f reflect.StructField, index int, name string) key {
 			k.required = true
 		case "root":
 			k.root = true
+		case "secret":
+			k.secret = true
+		case "for":
+			k.engines = strings.Split(value, "|")
 		case "unsupported":
 			k.unsupported = value == ""
 			k.later = strings.FieldsFunc(value, func(r rune) bool { return r == '|' })
@@ -59,6 +65,11 @@ func readTags(f reflect.StructField, index int, name string) key {
 		}
 	}
 	return k
+}
+
+// isFor tells whether a warehouse of a type has the key; of a type that is not known, any may be.
+func (k key) isFor(engine string) bool {
+	return engine == "" || len(k.engines) == 0 || slices.Contains(k.engines, engine)
 }
 
 // names are all words a struct knows, aliases included.
@@ -95,6 +106,12 @@ func (w words) find(name string) (key, bool) {
 		}
 	}
 	return key{}, false
+}
+
+// of leaves out what is another engine's.
+func (w words) of(engine string) words {
+	w.keys = slices.DeleteFunc(slices.Clone(w.keys), func(k key) bool { return !k.isFor(engine) })
+	return w
 }
 
 // whose finds where a misplaced word belongs: under a key of the same struct, or to another kind of thing.

@@ -77,7 +77,7 @@ func (w *referenceWriter) section(title, text string, t reflect.Type) {
 	for _, k := range kind.keys {
 		fmt.Fprintf(&w.out, "| %s | %s | %s | %s |\n", keyCell(k), escape(w.typeOf(k)), fallbackCell(k), escape(w.meaning(k)))
 	}
-	if kind.rest >= 0 && t != reflect.TypeFor[Warehouse]() {
+	if kind.rest >= 0 {
 		w.out.WriteString("| *any other* | anything |  | An option of the connector. |\n")
 	}
 }
@@ -102,6 +102,12 @@ func fallbackCell(k key) string {
 
 func (w *referenceWriter) meaning(k key) string {
 	out := k.doc
+	if len(k.engines) > 0 {
+		out = "*" + strings.Join(k.engines, ", ") + ":* " + out
+	}
+	if k.secret {
+		out += " A secret: it must be a reference such as `\"${NAME}\"`."
+	}
 	if k.root {
 		out += " **dray.yaml**"
 	}

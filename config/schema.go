@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strings"
 )
 
 // schema is a JSON Schema as encoding/json writes it: keys sorted, so that the text is the same each time.
@@ -120,7 +121,7 @@ func (s *schemas) object(t reflect.Type, partial bool) schema {
 		}
 	}
 	out := closed(properties, required...)
-	out["additionalProperties"] = kind.rest >= 0 && t != reflect.TypeFor[Warehouse]()
+	out["additionalProperties"] = kind.rest >= 0
 	if !partial {
 		alternatives(t, out)
 	}
@@ -172,7 +173,14 @@ func (s *schemas) property(k key) schema {
 	default:
 		out = s.of(k.typ, k.typ == reflect.TypeFor[*Sync]())
 	}
-	described := schema{"description": k.doc}
+	doc := k.doc
+	if len(k.engines) > 0 {
+		doc = strings.Join(k.engines, ", ") + ": " + doc
+	}
+	if k.secret {
+		out = reference()
+	}
+	described := schema{"description": doc}
 	if k.hasFallback {
 		described["description"] = k.doc + " Default: " + k.fallback + "."
 	}

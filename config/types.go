@@ -3,10 +3,11 @@
 // The Go types below are the language: the loader, the JSON Schema (`dray schema`) and the reference page are all made from
 // them, so that they cannot differ. A key's name is its `yaml` tag, its meaning the `doc` tag; `dray:"…"` holds the rest:
 // required, enum=a|b, default=x, root (only in dray.yaml), alias=y, unsupported (refused as "not supported yet"; unsupported=a|b
-// refuses words of the enum). The types that YAML may write in several ways are listed in forms.go.
+// refuses words of the enum), for=a|b (of a warehouse's keys: the types that have it), secret (must be a reference). The types that YAML may write in several ways are listed in forms.go.
 package config
 
 import (
+	"reflect"
 	"time"
 
 	"github.com/dray-dev/dray/internal/diag"
@@ -58,25 +59,60 @@ type SQLFile struct{ Path, Text string }
 // Warehouse says which engine and how to reach it. Options holds every key but type, as the engine's connector takes them.
 type Warehouse struct {
 	Node
-	Type        string         `yaml:"type" dray:"required,enum=duckdb|postgres|bigquery|snowflake,unsupported=bigquery|snowflake" doc:"The engine: duckdb or postgres so far. The keys below are DuckDB's; PostgreSQL has url, or host, port, user, password, database and sslmode, and role, statement_timeout, work_mem and connections."`
-	Path        string         `yaml:"path" doc:"The DuckDB file, from the project's folder; it is made where there is none. Default: <name>.duckdb."`
-	MemoryLimit string         `yaml:"memory_limit" doc:"How much memory DuckDB may use before it spills to disk: 4GB, 80%. Default: DuckDB's own."`
-	Threads     int            `yaml:"threads" doc:"How many threads DuckDB uses. Default: one a core."`
-	Wait        Duration       `yaml:"wait" doc:"How long to wait for a file that another process has open. Default: 5s."`
-	Options     map[string]any `yaml:",inline"`
+	Type        string   `yaml:"type" dray:"required,enum=duckdb|postgres|bigquery|snowflake,unsupported=snowflake" doc:"The engine. Each has keys of its own."`
+	Path        string   `yaml:"path" dray:"for=duckdb" doc:"The file, from the project's folder; it is made where there is none. Default: <name>.duckdb."`
+	MemoryLimit string   `yaml:"memory_limit" dray:"for=duckdb" doc:"How much memory DuckDB may use before it spills to disk: 4GB, 80%. Default: DuckDB's own."`
+	Threads     int      `yaml:"threads" dray:"for=duckdb" doc:"How many threads DuckDB uses. Default: one a core."`
+	Wait        Duration `yaml:"wait" dray:"for=duckdb" doc:"How long to wait for a file that another process has open. Default: 5s."`
+
+	URL              string `yaml:"url" dray:"for=postgres" doc:"postgres://user:password@host:5432/database; with a password in it, a reference. Or the keys that follow."`
+	Host             string `yaml:"host" dray:"for=postgres" doc:"The server; a folder of sockets where it begins with /."`
+	Port             string `yaml:"port" dray:"for=postgres" doc:"Default: 5432."`
+	User             string `yaml:"user" dray:"for=postgres" doc:"Who connects."`
+	Password         string `yaml:"password" dray:"for=postgres,secret" doc:"The user's password."`
+	Database         string `yaml:"database" dray:"for=postgres" doc:"The database."`
+	SSLMode          string `yaml:"sslmode" dray:"for=postgres,enum=disable|allow|prefer|require|verify-ca|verify-full" doc:"How the connection is encrypted. Default: prefer."`
+	Role             string `yaml:"role" dray:"for=postgres" doc:"A role that is taken on after connecting (SET ROLE)."`
+	StatementTimeout string `yaml:"statement_timeout" dray:"for=postgres" doc:"How long one statement may take: 30m. Default: the server's."`
+	WorkMem          string `yaml:"work_mem" dray:"for=postgres" doc:"Memory of one hash or sort. Default: 64MB."`
+	Connections      string `yaml:"connections" dray:"for=postgres" doc:"How many connections at most. Default: 8."`
+
+	GoogleProject     string         `yaml:"project" dray:"for=bigquery" doc:"The project's id where Dray's dataset is, and all datasets of which no other project is said."`
+	Dataset           string         `yaml:"dataset" dray:"for=bigquery" doc:"The dataset of tables that SQL names without one. Dray's own tables are in schema:."`
+	ExecutionProject  string         `yaml:"execution_project" dray:"for=bigquery" doc:"The project in which jobs run and which pays for them. Default: project."`
+	Location          string         `yaml:"location" dray:"for=bigquery" doc:"Where the datasets are: EU, US, europe-west1. Default: dataset's, else as BigQuery finds out for each job."`
+	Keyfile           string         `yaml:"keyfile" dray:"for=bigquery" doc:"A file with a service account's key, from the project's folder. Default: the application default credentials."`
+	KeyfileJSON       string         `yaml:"keyfile_json" dray:"for=bigquery,secret" doc:"The key itself instead of its file."`
+	Impersonate       string         `yaml:"impersonate_service_account" dray:"for=bigquery" doc:"The service account as which to work; the credentials must be allowed to make tokens for it."`
+	Priority          string         `yaml:"priority" dray:"for=bigquery,enum=interactive|batch" doc:"When queries start: at once, or when there is room. Default: interactive."`
+	MaximumBytes      string         `yaml:"maximum_bytes_billed" dray:"for=bigquery" doc:"The most that one statement may cost, in bytes: one that would cost more fails without any."`
+	JobTimeout        int            `yaml:"job_execution_timeout_seconds" dray:"for=bigquery" doc:"After how long BigQuery stops a job. Default: its own limit, six hours."`
+	Labels            map[string]any `yaml:"labels" dray:"for=bigquery" doc:"Labels of every job, beside Dray's own: dray, dray_command, dray_sync, dray_run."`
+	StorageReadAPI    *bool          `yaml:"storage_read_api" dray:"for=bigquery" doc:"Whether large results are read by the Storage Read API, where the permission for it is there. Default: true."`
+	APIEndpoint       string         `yaml:"api_endpoint" dray:"for=bigquery" doc:"Another address of the REST API: a private one, or a stand-in."`
+	StorageAPIAddress string         `yaml:"storage_api_endpoint" dray:"for=bigquery" doc:"Another address of the Storage Read API: host:port."`
+
+	// Options are the keys of the engine that are written, for whoever opens it.
+	Options map[string]any `yaml:"-"`
 }
 
-// fillOptions puts the keys that were declared here beside those of engines that are not.
+// fillOptions hands on what is written for the engine.
 func (w *Warehouse) fillOptions() {
-	if w.Options == nil {
-		w.Options = map[string]any{}
-	}
-	if w.Type != "duckdb" {
-		return
-	}
-	for key, value := range map[string]any{"path": w.Path, "memory_limit": w.MemoryLimit, "threads": w.Threads, "wait": w.Wait.String()} {
-		if w.good(key) {
-			w.Options[key] = value
+	w.Options = map[string]any{}
+	keys, _ := keysOf(reflect.TypeFor[Warehouse]())
+	for _, k := range keys {
+		if !k.isFor(w.Type) || k.name == "type" || !w.good(k.name) {
+			continue
+		}
+		switch v := reflect.ValueOf(w).Elem().Field(k.index).Interface().(type) {
+		case Duration:
+			w.Options[k.name] = v.String()
+		case *bool:
+			if v != nil {
+				w.Options[k.name] = *v
+			}
+		default:
+			w.Options[k.name] = v
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/internal/diag"
 	"github.com/dray-dev/dray/sync/report"
 )
@@ -54,6 +55,7 @@ func problems(ctx context.Context, err error) []*diag.Error {
 		}
 	}
 	walk(err)
+	hinted(found)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) { // said once, however many steps were cut off by it
 		cut := func(e *diag.Error) bool { return e.Kind == diag.Interrupted || errors.Is(e, context.Canceled) }
 		interrupted := diag.Errorf(diag.Interrupted, "interrupted", "interrupted")
@@ -63,7 +65,21 @@ func problems(ctx context.Context, err error) []*diag.Error {
 	if len(found) > 0 {
 		return distinct(found)
 	}
-	return []*diag.Error{{Kind: diag.Failed, Code: "failed", Err: err}}
+	rest := []*diag.Error{{Kind: diag.Failed, Code: "failed", Err: err}}
+	hinted(rest)
+	return rest
+}
+
+// hinted adds the way out that the warehouse knows, where nobody on the way knew a better one.
+func hinted(found []*diag.Error) {
+	for i, e := range found {
+		var q *warehouse.QueryError
+		if e.Hint == "" && errors.As(e, &q) && q.Hint != "" {
+			with := *e
+			with.Hint = q.Hint
+			found[i] = &with
+		}
+	}
 }
 
 // distinct drops what is said already: one broken model stops many syncs.

@@ -72,7 +72,7 @@ func (w words) Unwrap() error { return w.query }
 
 // notTheirs: the statement is not to blame.
 func notTheirs(err error) bool {
-	return errors.Is(err, warehouse.ErrLocked) || errors.Is(err, warehouse.ErrReadOnly) || errors.Is(err, warehouse.ErrEngine) ||
+	return errors.Is(err, warehouse.ErrLocked) || errors.Is(err, warehouse.ErrReadOnly) || errors.Is(err, warehouse.ErrEngine) || errors.Is(err, warehouse.ErrDenied) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
@@ -88,6 +88,9 @@ func failed(what string, err error) error {
 	e := &diag.Error{Kind: kind, Code: "warehouse.failed", Msg: what, Err: err}
 	if errors.Is(err, warehouse.ErrReadOnly) {
 		e.Hint = "the warehouse must be writable: models are built in it"
+	}
+	if q := (*warehouse.QueryError)(nil); errors.As(err, &q) && q.Hint != "" {
+		e.Hint = q.Hint
 	}
 	return e
 }

@@ -218,7 +218,7 @@ func destinationError(name string, err error) error {
 func kindOfSQL(err error) diag.Kind {
 	var q *warehouse.QueryError
 	if errors.As(err, &q) && !errors.Is(err, warehouse.ErrLocked) && !errors.Is(err, warehouse.ErrReadOnly) &&
-		!errors.Is(err, warehouse.ErrEngine) {
+		!errors.Is(err, warehouse.ErrEngine) && !errors.Is(err, warehouse.ErrDenied) {
 		return diag.Invalid
 	}
 	return diag.Failed

@@ -86,6 +86,7 @@ func (s *Session) begin(c *compile.Sync, o RunOptions) *one {
 
 // traced is the path within a span of its own.
 func (r *one) traced(ctx context.Context) (err error) {
+	ctx = warehouse.Label(warehouse.Label(ctx, "sync", r.sync.Name), "run", r.holder.RunID)
 	ctx, end := r.span(ctx, "sync "+r.sync.Name, r.begun()...)
 	defer func() {
 		trace.SpanFromContext(ctx).SetAttributes(ended(r.report)...)
@@ -506,6 +507,9 @@ func sqlError(c *compile.Sync, err error) error {
 		hint = "free disk space or memory for the warehouse, then run again: nothing that was acknowledged is lost"
 	case errors.Is(err, warehouse.ErrReadOnly):
 		hint = "the warehouse must be writable: see warehouse: in dray.yaml and the file's permissions"
+	}
+	if q := (*warehouse.QueryError)(nil); errors.As(err, &q) && q.Hint != "" {
+		hint = q.Hint
 	}
 	return &diag.Error{Kind: kindOfSQL(err), Pos: c.Config.Pos, Code: "sync.sql", Msg: "sync " + c.Name, Err: err, Hint: hint}
 }

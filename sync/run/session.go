@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -147,7 +148,7 @@ func OpenPrepared(ctx context.Context, p *Prepared, deps Deps, o Options) (*Sess
 		s.Warehouse, err = deps.OpenWarehouse(ctx, typ, opts, p.Project.Dir)
 	}
 	if err != nil {
-		return nil, err
+		return nil, placed(err, p.Project.Warehouse)
 	}
 	s.ledger = &ledger.Ledger{W: s.Warehouse, Names: compile.Names{Schema: p.Project.Schema}}
 	path := statePath(p.Project)
@@ -158,6 +159,17 @@ func OpenPrepared(ctx context.Context, p *Prepared, deps Deps, o Options) (*Sess
 		return nil, err
 	}
 	return s, nil
+}
+
+// placed gives a warehouse's refusal of an option its place in the file.
+func placed(err error, w *config.Warehouse) error {
+	var o *warehouse.OptionError
+	if w == nil || !errors.As(err, &o) || !o.Err.Pos.IsZero() {
+		return err
+	}
+	at := *o.Err
+	at.Pos = w.At(o.Key)
+	return &at
 }
 
 // statePath is where the control state is: an absolute path, or a URL.
