@@ -41,6 +41,7 @@ type hunted struct {
 	rng    *rand.Rand
 	dir    string
 	home   home
+	env    []string
 	store  *store
 	life   time.Duration // about how long a run lives that is not killed
 	insert bool
@@ -258,7 +259,7 @@ func (h *hunted) start(args ...string) *process {
 	ctx, cancel := context.WithTimeout(h.t.Context(), 2*time.Minute)
 	p := &process{cmd: exec.CommandContext(ctx, "dray", args...), done: cancel}
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = h.dir, &p.stdout, &p.stderr
-	p.cmd.Env = append(os.Environ(), "HOOK="+h.store.URL)
+	p.cmd.Env = append(append(slices.DeleteFunc(os.Environ(), isProxy), "HOOK="+h.store.URL), h.env...)
 	if err := p.cmd.Start(); err != nil {
 		h.t.Fatal(err)
 	}

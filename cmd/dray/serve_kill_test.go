@@ -67,11 +67,11 @@ func TestKilledServe(t *testing.T) {
 	h.remembers(slices.Sorted(maps.Keys(h.model)))
 }
 
-// ended are the runs of a sync that have ended, as the command line tells beside a serve.
-func (h *hunted) ended(sync string) int {
+// ended are the runs of a sync that have ended so, as the command line tells beside a serve.
+func (h *hunted) ended(sync, status string) int {
 	h.t.Helper()
 	cmd := exec.CommandContext(h.t.Context(), "dray", "runs", sync, "--limit", "1000", "--output", "json")
-	cmd.Dir, cmd.Env = h.dir, append(cmd.Environ(), "HOOK="+h.store.URL)
+	cmd.Dir, cmd.Env = h.dir, append(append(cmd.Environ(), "HOOK="+h.store.URL), h.env...)
 	out, err := cmd.Output()
 	if err != nil {
 		h.t.Fatalf("dray runs: %v\n%s", err, out)
@@ -82,7 +82,7 @@ func (h *hunted) ended(sync string) int {
 	}
 	n := 0
 	for _, r := range runs {
-		if r.Status == "succeeded" {
+		if r.Status == status {
 			n++
 		}
 	}
@@ -99,10 +99,10 @@ syncs:
   - {name: yearly, model: rows, destination: hook, object: other, mode: upsert, key: {id: id}, schedule: "`+rare+`"}
 `))
 	p := h.start("serve", "--listen", "off")
-	waitFor(t, "two runs", func() bool { return h.ended("rows") >= 2 })
+	waitFor(t, "two runs", func() bool { return h.ended("rows", "succeeded") >= 2 })
 	p.kill()
 	p.wait()
-	if n := h.ended("yearly"); n != 0 {
+	if n := h.ended("yearly", "succeeded"); n != 0 {
 		t.Fatalf("the sync that is due once a year ran %d times", n)
 	}
 	s, err := state.Open(t.Context(), filepath.Join(h.dir, ".dray", "state.db"), state.Options{Project: "hunted"})
@@ -119,11 +119,11 @@ syncs:
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	before := h.ended("rows")
+	before := h.ended("rows", "succeeded")
 	p = h.start("serve", "--listen", "off")
-	waitFor(t, "what was missed", func() bool { return h.ended("yearly") > 0 })
-	waitFor(t, "more runs", func() bool { return h.ended("rows") >= before+4 })
-	if n := h.ended("yearly"); n != 1 {
+	waitFor(t, "what was missed", func() bool { return h.ended("yearly", "succeeded") > 0 })
+	waitFor(t, "more runs", func() bool { return h.ended("rows", "succeeded") >= before+4 })
+	if n := h.ended("yearly", "succeeded"); n != 1 {
 		t.Errorf("what was missed three times was caught up %d times", n)
 	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
