@@ -17,6 +17,8 @@ type chosen struct {
 	names []string
 	// one: exactly one thing was named, so that JSON is an object; otherwise a list.
 	one bool
+	// paused are left out of names, because nobody named them.
+	paused []string
 	// backfill: what a run leaves undone is taken up by --resume, not by the next run.
 	backfill bool
 }

@@ -12,7 +12,8 @@ import (
 )
 
 func (a *app) pauseCommand() *cobra.Command {
-	return a.pausing("pause", "Keep dray serve from starting syncs", `The named syncs do not start by themselves until dray resume. A run under way ends as usual, and dray run SYNC still runs one.`,
+	return a.pausing("pause", "Keep dray serve from starting syncs", `The named syncs do not start by themselves until dray resume. A run under way ends as usual, and dray run SYNC still runs one; dray run
+without names leaves them out.`,
 		"paused", (*state.State).Pause)
 }
 

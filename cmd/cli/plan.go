@@ -33,7 +33,7 @@ Keys in samples are hashed; --show-values shows them and the fields' values.`,
 					return err
 				}
 				if len(c.names) == 0 {
-					return a.nothingToRun(s)
+					return a.nothingToRun(s, c)
 				}
 				plans, err := s.Plan(cmd.Context(), c.names, o)
 				a.progress.stop()

@@ -18,8 +18,8 @@ func (a *app) runCommand() *cobra.Command {
 		Use:   "run [SYNC…]",
 		Short: "Build what is needed, plan, and deliver the difference",
 		Long: `Builds what the syncs read, compares it with what each destination acknowledged, checks the guards, and sends the
-difference. Without names: every enabled sync, in dependency order. A run that was interrupted or killed is taken up by
-the next one.`,
+difference. Without names: every sync that is enabled and not paused, in dependency order; one that comes after: another in the same
+call is not run where that one did not end as it asks. A run that was interrupted or killed is taken up by the next one.`,
 		Example:           "  dray run\n  dray run vips_to_crm\n  dray run +vips_to_crm\n  dray run vips_to_crm --allow removes=5f1c",
 		GroupID:           groupDeliver,
 		ValidArgsFunction: a.completeNames(graph.Sync),
@@ -32,7 +32,7 @@ the next one.`,
 					return err
 				}
 				if len(c.names) == 0 {
-					return a.nothingToRun(s)
+					return a.nothingToRun(s, c)
 				}
 				runs, err := s.Run(cmd.Context(), c.names, o)
 				a.progress.stop()
@@ -61,10 +61,28 @@ func fullRefreshFlag(cmd *cobra.Command, full *bool) {
 	cmd.Flags().BoolVar(full, "full-refresh", false, "build incremental models anew")
 }
 
-// syncsToRun is chooseSyncs with --failed applied.
+// syncsToRun is chooseSyncs without the syncs that are paused, unless they are named, and with --failed applied.
 func (a *app) syncsToRun(cmd *cobra.Command, s *run.Session, args []string) (chosen, error) {
 	c, err := a.chooseSyncs(s, args)
-	if err != nil || !a.flags.failed {
+	if err != nil {
+		return c, err
+	}
+	kept, err := s.State.Schedules(cmd.Context(), s.Project.Schema)
+	if err != nil {
+		return c, err
+	}
+	named := append(slices.Clone(args), a.flags.selects...)
+	c.names = slices.DeleteFunc(c.names, func(name string) bool {
+		left := !kept[name].PausedAt.IsZero() && !slices.Contains(named, name)
+		if left {
+			if a.json() { // its document is a list of runs
+				a.log.Warn("a paused sync was left out", "sync", name)
+			}
+			c.paused = append(c.paused, name)
+		}
+		return left
+	})
+	if !a.flags.failed {
 		return c, err
 	}
 	c.names, err = failedSyncs(func(sync string) ([]report.Run, error) {
@@ -74,7 +92,7 @@ func (a *app) syncsToRun(cmd *cobra.Command, s *run.Session, args []string) (cho
 }
 
 // nothingToRun ends a run that has no syncs, and says why there are none.
-func (a *app) nothingToRun(s *run.Session) error {
+func (a *app) nothingToRun(s *run.Session, c chosen) error {
 	a.show([]any{}, func(out screen) {
 		switch {
 		case a.flags.failed:
@@ -85,6 +103,7 @@ func (a *app) nothingToRun(s *run.Session) error {
 			out.line("nothing to do: the project has no syncs")
 			out.line("  add one under syncs: in a YAML file of the project; `dray init DIR` writes an example")
 		}
+		drawPaused(out, c.paused)
 	})
 	return nil
 }
@@ -124,7 +143,10 @@ func (a *app) showRuns(ctx context.Context, g *graph.Graph, c chosen, runs []rep
 	if c.backfill {
 		next = backfillSteps
 	}
-	a.show(document, func(out screen) { drawRuns(out, runs, about(g), next) })
+	a.show(document, func(out screen) {
+		drawRuns(out, runs, about(g), next)
+		drawPaused(out, c.paused)
+	})
 	reported := make([]syncProblem, len(runs))
 	codes := make([]int, len(runs))
 	for i, r := range runs {
@@ -134,6 +156,13 @@ func (a *app) showRuns(ctx context.Context, g *graph.Graph, c chosen, runs []rep
 	a.explain(ctx, err, reported)
 	a.code = gravest(append(codes, a.code))
 	return nil
+}
+
+// drawPaused names the syncs that were left out for being paused.
+func drawPaused(s screen, syncs []string) {
+	for _, name := range syncs {
+		s.line("%s %s is paused and was left out: dray resume %[2]s, or dray run %[2]s", s.yellow("!"), name)
+	}
 }
 
 // syncProblem is a report's error with its sync.

@@ -36,6 +36,34 @@ const (
 	Locked      Status = "locked"
 )
 
+// Enough tells whether a run that ended so is what `after:` asks for: succeeded (also where rows were left), clean, or finished.
+func (s Status) Enough(when string) bool {
+	switch when {
+	case "clean":
+		return s == Succeeded
+	case "finished":
+		return s != Locked
+	default:
+		return s == Succeeded || s == Partial
+	}
+}
+
+// Words are how a run that was not enough ended, as the end of a sentence about its sync.
+func (s Status) Words() string {
+	switch s {
+	case Partial:
+		return "left rows that were not delivered"
+	case Stopped:
+		return "was stopped"
+	case Interrupted:
+		return "was interrupted"
+	case Locked:
+		return "is locked by another run"
+	default:
+		return "failed"
+	}
+}
+
 // Run is one sync's run. It is complete on every path.
 type Run struct {
 	RunID     string  `json:"run_id"`

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 
@@ -38,9 +39,18 @@ func (s *Session) Run(ctx context.Context, names []string, o RunOptions) (_ []re
 	}
 	var reports []report.Run
 	var problems []error
+	began := s.deps.now()
 	for _, name := range names {
 		if ctx.Err() != nil || (s.options.FailFast && len(problems) > 0) {
 			break
+		}
+		if err := s.unready(name, reports); err != nil {
+			r := s.begin(prog.Syncs[name], o)
+			// Those before it that did end well, did so after this: the scheduler need not wait for them again.
+			r.report.StartedAt = began.UTC().Truncate(time.Microsecond)
+			rep, err := r.finish(ctx, err)
+			reports, problems = append(reports, rep), append(problems, err)
+			continue
 		}
 		r, err := s.runBuilt(ctx, prog, built, name, o)
 		reports = append(reports, r)
@@ -52,6 +62,19 @@ func (s *Session) Run(ctx context.Context, names []string, o RunOptions) (_ []re
 		problems = append(problems, ctx.Err())
 	}
 	return reports, errors.Join(problems...)
+}
+
+// unready is why a sync may not run: one of those that it comes after did not end well in this very call. Those that were not
+// called for are not waited for.
+func (s *Session) unready(name string, ended []report.Run) error {
+	for _, a := range s.Graph.Nodes[syncID(name)].Sync.After {
+		i := slices.IndexFunc(ended, func(r report.Run) bool { return r.Sync == a.Sync })
+		if i >= 0 && !ended[i].Status.Enough(a.When) {
+			return diag.Errorf(diag.Stopped, "sync.after", "%s was not run: %s, which comes before it, %s", name, a.Sync, ended[i].Status.Words()).
+				WithHint("once %s has ended as `after:` asks: dray run %s", a.Sync, name)
+		}
+	}
+	return nil
 }
 
 // runBuilt runs one sync unless what it reads could not be built.

@@ -60,16 +60,7 @@ func (e ends) when(word string) time.Time {
 }
 
 // ended tells whether the last run ended as asked.
-func (e ends) ended(word string) bool {
-	switch word {
-	case "clean":
-		return e.status == report.Succeeded
-	case "finished":
-		return !e.began.IsZero()
-	default:
-		return e.status == report.Succeeded || e.status == report.Partial
-	}
-}
+func (e ends) ended(word string) bool { return !e.began.IsZero() && e.status.Enough(word) }
 
 // remember reads the ends of runs that other syncs wait for, of all processes.
 func (s *Scheduler) remember(ctx context.Context) error {
@@ -158,21 +149,8 @@ func (s *Scheduler) ready(ctx context.Context, p *run.Prepared, c *config.Sync, 
 	defer s.mu.Unlock()
 	for _, a := range c.After {
 		if e := s.known[a.Sync]; !e.began.IsZero() && !e.ended(a.When) {
-			return false, fmt.Sprintf("%s, which comes before it, %s", a.Sync, words(e.status)), nil
+			return false, fmt.Sprintf("%s, which comes before it, %s", a.Sync, e.status.Words()), nil
 		}
 	}
 	return false, "", nil
-}
-
-func words(s report.Status) string {
-	switch s {
-	case report.Partial:
-		return "left rows that were not delivered"
-	case report.Stopped:
-		return "was stopped"
-	case report.Interrupted:
-		return "was interrupted"
-	default:
-		return "failed"
-	}
 }
