@@ -43,7 +43,7 @@ func decodeCondition(d *decoder, t *tree, key string) (Condition, bool) {
 			return c, false
 		}
 		c.SQL = r.text
-		c.places = map[string]place{"sql": {value: t}}
+		c.places = []place{placeOf("sql", t)}
 		return c, ok
 	case mapping:
 		return c, d.condition(t, &c)

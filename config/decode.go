@@ -189,7 +189,7 @@ func (d *decoder) structure(t *tree, v reflect.Value, name string) bool {
 		return false
 	}
 	kind := d.words.of(v.Type())
-	node := Node{Pos: t.pos, places: make(map[string]place, len(t.pairs))}
+	node := Node{Pos: t.pos, places: make([]place, 0, len(t.pairs))}
 	for _, p := range t.pairs {
 		d.pair(p, t, v, kind, &node)
 	}
@@ -209,8 +209,8 @@ func (d *decoder) pair(p pair, t *tree, v reflect.Value, kind words, node *Node)
 	case known && !k.isFor(engineOf(t, v.Type())):
 		d.unknown(p, t, v.Type(), kind)
 	case known:
-		if first, twice := node.places[k.name]; twice {
-			d.problem(p.at, "config.duplicate_key", "%q says the same as the key at %s", p.key, first.value.pos)
+		if first := node.place(k.name); first != nil {
+			d.problem(p.at, "config.duplicate_key", "%q says the same as the key at %s", p.key, first.pos())
 			return
 		}
 		node.put(k.name, p)
@@ -257,7 +257,7 @@ func (d *decoder) option(p pair, options reflect.Value) {
 func (d *decoder) complete(t *tree, v reflect.Value, kind words, node Node) {
 	var lacks []string
 	for _, k := range kind.keys {
-		if _, written := node.places[k.name]; written {
+		if node.place(k.name) != nil {
 			continue
 		}
 		field := v.Field(k.index)

@@ -253,7 +253,7 @@ func (l *loader) attach(m *Model, file SQLFile, hasFile bool) {
 		return
 	}
 	m.Path, m.SQLLine = m.SQLPos.File, m.SQLPos.Line
-	if m.Name != "" && strings.TrimSpace(m.SQL) == "" && !m.places["sql"].bad {
+	if m.Name != "" && strings.TrimSpace(m.SQL) == "" && !m.spoilt("sql") {
 		l.problem(m.SQLPos, "config.model", "the query of model %s is empty", m.shown("name", m.Name))
 	}
 }

@@ -219,7 +219,7 @@ func (l *loader) finish(p *Project) {
 	}
 	if l.options.AsOf != "" {
 		p.AsOf = l.options.AsOf
-		delete(p.places, "as_of")
+		p.forget("as_of")
 	}
 	for _, e := range p.Entities {
 		for _, in := range e.Inputs {

@@ -21,7 +21,7 @@ import (
 	"github.com/dray-dev/dray/sync/state"
 )
 
-// pager is all that delivery asks of a plan.
+// pager is all that delivery asks of a plan. Two pages are read at once.
 type pager interface {
 	Pages() int64
 	Read(ctx context.Context, k int64) (*plan.Page, error)
@@ -270,21 +270,26 @@ func (d *delivery) bound(p *plan.Page) {
 	}
 }
 
-// read reads page after page, one ahead of the workers, and cuts each into batches.
+// read takes page after page, read ahead of the workers, and cuts each into batches.
 func (d *delivery) read(ctx context.Context, work chan<- *batch, results chan<- *page) error {
-	for k := range d.Pages.Pages() {
+	pages := readAhead(ctx, d.Pages)
+	defer pages.close()
+	for {
 		if d.stopped(ctx) {
 			return errHalted
 		}
-		read, err := d.Pages.Read(ctx, k)
+		read, ok, err := pages.page()
 		if err != nil {
 			return err
+		}
+		if !ok {
+			return ctx.Err()
 		}
 		d.bound(read)
 		if len(read.Changes) == 0 {
 			continue
 		}
-		if err := d.Journal.OpenPage(ctx, d.Run.ID, k); err != nil {
+		if err := d.Journal.OpenPage(ctx, d.Run.ID, read.Number); err != nil {
 			return err
 		}
 		p := newPage(read)
@@ -293,7 +298,6 @@ func (d *delivery) read(ctx context.Context, work chan<- *batch, results chan<- 
 			return err
 		}
 	}
-	return nil
 }
 
 func (d *delivery) dispatch(ctx context.Context, p *page, work chan<- *batch, results chan<- *page) error {

@@ -25,7 +25,7 @@ type Page struct {
 	rowHash []int64 // of a job's page
 }
 
-// Pager reads the changes of a plan in pages. It holds none of them. Not safe for concurrent use.
+// Pager reads the changes of a plan in pages. It holds none of them. It is safe for concurrent use.
 type Pager struct {
 	w      Querier
 	c      *Changes
