@@ -8,7 +8,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 TESTFLAGS  ?=
 BENCHFLAGS ?=
 
-.PHONY: help build test test-postgres race lint fmt golden bench docs demo check clean postgres
+.PHONY: help build test test-postgres race race-all lint fmt golden bench docs demo check clean postgres
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,8 +27,15 @@ postgres: ## the PostgreSQL server that tests start, from Debian's package, wher
 		sudo=$$(test $$(id -u) = 0 || echo sudo); \
 		$$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postgresql; }
 
-race: ## all tests under the race detector
-	@$(GO) run ./internal/testsum -race -timeout 45m $(TESTFLAGS) ./...
+# What starts goroutines. Of sync/run it takes a part: the model check and what is about processes, leases and connections.
+CONCURRENT = ./sync/schedule ./sync/deliver ./sync/state ./sync/alert ./connectors/httpx ./models/build ./config ./connectors/warehouse/duckdb
+
+race: ## what starts goroutines, under the race detector (some minutes); make race-all for everything
+	@$(GO) run ./internal/testsum -race -short -timeout 20m $(TESTFLAGS) $(CONCURRENT)
+	@$(GO) run ./internal/testsum -race -short -timeout 20m -run 'Model|Async|Machine|LateSends|Renewal|OneRunOfASync|Deadline|GivesWay|Interrupted|KilledBetween|HookURL|WarehouseFails' $(TESTFLAGS) ./sync/run
+
+race-all: ## all tests under the race detector
+	@$(GO) run ./internal/testsum -race -timeout 60m $(TESTFLAGS) ./...
 
 lint: ## golangci-lint with gofumpt, at a pinned version (the first run builds it: some minutes)
 	$(GO) run $(GOLANGCI) run ./...
@@ -50,7 +57,7 @@ docs: ## write docs/connectors and docs/reference from the code
 demo: ## the main job on an embedded DuckDB against local stand-ins: load, nothing to send, only what changed
 	@$(GO) run ./examples/demo
 
-check: lint race docs ## what must be green before a change is proposed
+check: lint race-all docs ## what must be green before a change is proposed
 	git diff --exit-code -- docs/connectors docs/reference
 
 clean: ## remove what was built

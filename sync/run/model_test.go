@@ -207,6 +207,8 @@ type story struct {
 	excused  int               // changes that may go twice: those in flight when a process was killed
 	wanted   map[string]bool   // insert: keys that some finished run has seen
 
+	gone gone
+
 	stats  tallied
 	traced sync.Mutex
 	trace  []string
@@ -524,6 +526,9 @@ func (h *story) expect(b *hookBody) {
 			h.dedupe[k] = map[string]bool{}
 		}
 		h.dedupe[k][c.DedupeID] = true
+		if c.Operation == "remove" {
+			h.goes(k)
+		}
 		if h.shape.mode == "insert" && len(h.dedupe[k]) > 1 {
 			h.wrong("%s was inserted under two dedupe ids", k)
 		}
@@ -699,7 +704,7 @@ func (h *story) run(may bool, allow ...string) (report.Run, error) {
 	h.dead, h.process, h.doomed = false, m, may && h.rng.IntN(5) < 3
 	clear(h.answered)
 	if h.doomed && h.rng.IntN(2) == 0 {
-		m.left, m.after, h.doomed = 1+h.rng.IntN(45), h.rng.IntN(2) == 0, false
+		m.left, m.after, h.doomed = 1+h.rng.IntN(30), h.rng.IntN(2) == 0, false
 		m.died = func() {
 			h.mu.Lock()
 			defer h.mu.Unlock()
@@ -723,6 +728,7 @@ func (h *story) run(may bool, allow ...string) (report.Run, error) {
 		}
 		h.prepared = prepared
 	}
+	h.before()
 	s, err := run.OpenPrepared(context.Background(), &run.Prepared{Project: h.prepared.Project, Graph: h.prepared.Graph, AsOf: h.p.now()}, deps, h.p.options())
 	if err != nil {
 		h.fatalf("opening: %v", err)
@@ -734,6 +740,7 @@ func (h *story) run(may bool, allow ...string) (report.Run, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.stats.runs.Add(1)
+	h.within(len(allow) > 0)
 	lost := false
 	if h.dead {
 		h.p.thawState()
@@ -789,9 +796,16 @@ func (h *story) adds(rep report.Run, err error) {
 	if err != nil && (rep.Error == nil || rep.Error.Code == "run.sums") {
 		h.fatalf("run: %v: %s", err, canonical(rep))
 	}
-	if err := rep.Check(); err != nil {
-		h.fatalf("I7: %v: %s", err, canonical(rep))
+	own := func(c report.Counts) int64 { return c.Add + c.Update }
+	outcomes := []report.Counts{rep.Delivered, rep.Accepted, rep.Rejected, rep.Uncertain, rep.Parked, rep.Held, rep.Skipped.Counts, rep.Deferred}
+	rows, removes := rep.Unchanged+rep.HeldOut, int64(0)
+	for _, c := range outcomes {
+		rows, removes = rows+own(c), removes+c.Remove
 	}
+	if rows != rep.Rows || removes != rep.Planned.Remove {
+		h.fatalf("I7: %d rows and %d removes are accounted for: %s", rows, removes, canonical(rep))
+	}
+	h.kept()
 	ended := rep.Status == report.Succeeded || rep.Status == report.Partial || rep.Status == report.Stopped && err == nil
 	if ended && rep.Rows != int64(len(h.model)) && h.shape.mode != "insert" { // insert: with those that are owed
 		h.fatalf("I7: %d rows of the model, the report says %s", len(h.model), canonical(rep))

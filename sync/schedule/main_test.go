@@ -10,9 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/dray-dev/dray/connectors/registry"
+	"github.com/dray-dev/dray/internal/leaks"
 	"github.com/dray-dev/dray/internal/pgtest"
 	"github.com/dray-dev/dray/sync/report"
 	"github.com/dray-dev/dray/sync/run"
@@ -25,12 +24,7 @@ func TestMain(m *testing.M) {
 	if url := os.Getenv(workerURL); url != "" {
 		os.Exit(worker(url))
 	}
-	code := server.Main(m)
-	if err := goleak.Find(goleak.IgnoreTopFunction("os/exec.(*Cmd).watchCtx.func1")); err != nil && code == 0 {
-		println(err.Error())
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(leaks.Check(server.Main(m)))
 }
 
 const head = `

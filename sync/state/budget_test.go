@@ -41,7 +41,9 @@ func TestBudget(t *testing.T) {
 	_, err := one.DB().ExecContext(t.Context(), "UPDATE dray_budgets SET next_at = now() + interval '1 day', paused_until = NULL WHERE credential = 'c'")
 	must(t, err)
 	near("after the clock was set back", reserve(one, 1), 0)
-	if open(t, t.TempDir()+"/state.db").Budget() != nil {
+	alone := open(t, t.TempDir()+"/state.db")
+	defer alone.Close()
+	if alone.Budget() != nil {
 		t.Error("an embedded state has a budget to share")
 	}
 }

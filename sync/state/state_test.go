@@ -16,13 +16,14 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/internal/leaks"
 	"github.com/dray-dev/dray/internal/pgtest"
 	"github.com/dray-dev/dray/sync/state"
 )
 
 var server pgtest.Server
 
-func TestMain(m *testing.M) { os.Exit(server.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(leaks.Check(server.Main(m))) }
 
 // engines runs a test on each engine; open opens the same state again and again.
 func engines(t *testing.T, test func(t *testing.T, open func() *state.State)) {

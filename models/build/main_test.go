@@ -1,0 +1,10 @@
+package build_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/dray-dev/dray/internal/leaks"
+)
+
+func TestMain(m *testing.M) { os.Exit(leaks.Check(m.Run())) }
