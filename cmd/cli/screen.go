@@ -160,6 +160,9 @@ func plural(n int64, one string) string {
 	return count(n) + " " + one + "s"
 }
 
+// bytesOf writes 1234567890 as 1.2 GB, in the decimal units of bills.
+func bytesOf(n int64) string { return humanize.Bytes(uint64(max(n, 0))) }
+
 // seconds writes a length of time as people say it: 0.42 s, 31.0 s, 4m10s, 2h05m.
 func seconds(d time.Duration) string {
 	switch {

@@ -26,14 +26,15 @@ without running it; --offline leaves that out and needs no connection.`,
 				if err != nil {
 					return err
 				}
-				a.showValid(p.Project.Name, p.Graph, "")
+				a.showValid(p.Project.Name, p.Graph, "", 0)
 				return nil
 			}
 			return a.with(cmd.Context(), func(s *run.Session) error {
-				if err := s.Validate(cmd.Context()); err != nil {
+				scanned, err := s.Validate(cmd.Context())
+				if err != nil {
 					return err
 				}
-				a.showValid(s.Project.Name, s.Graph, s.Warehouse.Dialect().Name())
+				a.showValid(s.Project.Name, s.Graph, s.Warehouse.Dialect().Name(), scanned)
 				return nil
 			})
 		},
@@ -43,8 +44,8 @@ without running it; --offline leaves that out and needs no connection.`,
 	return cmd
 }
 
-// showValid sums a project up; engine is "" where no warehouse was asked.
-func (a *app) showValid(project string, g *graph.Graph, engine string) {
+// showValid sums a project up; engine is "" where no warehouse was asked, scanned 0 where it estimates nothing.
+func (a *app) showValid(project string, g *graph.Graph, engine string, scanned int64) {
 	counts := map[string]int{}
 	var parts []string
 	for _, k := range kinds() {
@@ -67,7 +68,13 @@ func (a *app) showValid(project string, g *graph.Graph, engine string) {
 		how = "the warehouse was not asked"
 	}
 	document := map[string]any{"valid": true, "project": project, "counts": counts, "explained_by": engine}
+	if scanned > 0 {
+		document["bytes_scanned"] = scanned
+	}
 	a.show(document, func(s screen) {
 		s.line("%s %s is valid: %s %s", s.green("✓"), project, strings.Join(parts, ", "), s.dim("("+how+")"))
+		if scanned > 0 {
+			s.line("  %s", s.dim("≈ "+bytesOf(scanned)+" of the sources are read by models as tables and by syncs, each once; nothing was"))
+		}
 	})
 }

@@ -203,15 +203,21 @@ func shown(v any) string {
 
 // drawEstimate shows what a run would cost. Every number is an estimate and marked so (I7).
 func drawEstimate(s screen, e report.Estimate) {
-	if e.Requests == 0 {
-		return
+	var parts []string
+	if e.Requests > 0 {
+		parts = append(parts, "≈ "+plural(e.Requests, "request"))
 	}
-	parts := []string{"≈ " + plural(e.Requests, "request")}
 	if e.Minutes >= 0.05 { // less is no time that anybody plans with
 		parts = append(parts, fmt.Sprintf("≈ %.1f min", e.Minutes))
 	}
 	if e.QuotaShare > 0 {
 		parts = append(parts, fmt.Sprintf("≈ %.2g %% of what the vendor allows in a day", e.QuotaShare*100))
+	}
+	if e.BytesScanned > 0 {
+		parts = append(parts, "≈ "+bytesOf(e.BytesScanned)+" read in the warehouse")
+	}
+	if len(parts) == 0 {
+		return
 	}
 	s.line("")
 	s.line("  %s", s.dim(strings.Join(parts, ", ")))

@@ -294,7 +294,7 @@ func TestLookback(t *testing.T) {
 	none := model("none", "incremental", "select 1 as id", "id")
 	none.Lookback = config.Duration{Duration: time.Hour}
 	g := newFixture(t, none)
-	if err := build.Explain(t.Context(), g.w, g.compile(g.hooks)); err == nil || !strings.Contains(err.Error(), "lookback of model none needs to know when") {
+	if _, err := build.Explain(t.Context(), g.w, g.compile(g.hooks)); err == nil || !strings.Contains(err.Error(), "lookback of model none needs to know when") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -473,7 +473,7 @@ func TestExplain(t *testing.T) {
 	f.exec("create table orders (id int, customer int)")
 	at := config.Node{Pos: diag.Pos{File: "dray.yaml", Line: 3, Col: 5}}
 	f.project.Sources = []*config.Source{{Name: "shop", Tables: []*config.SourceTable{{Node: at, Name: "orders"}, {Node: at, Name: "nowhere"}}}}
-	err := build.Explain(t.Context(), f.w, f.compile(f.hooks))
+	_, err := build.Explain(t.Context(), f.w, f.compile(f.hooks))
 	if err == nil {
 		t.Fatal("no error")
 	}
@@ -581,7 +581,7 @@ segments:
   - {name: s, entity: good, where: {any: [{trait: id, eq: "1"}, {sql: nope > 1}]}}
   - {name: s2, entity: good, where: {did: a, where: nope}}
 `)
-	err := build.Explain(t.Context(), f.w, f.compile(f.hooks))
+	_, err := build.Explain(t.Context(), f.w, f.compile(f.hooks))
 	for _, want := range []string{
 		"dray.yaml:10:9: trait y: ",
 		"dray.yaml:17:24: trait x: ",
@@ -617,7 +617,7 @@ syncs:
       last: {sql: "lower(nope)"}
   - {name: worse, model: people, where: nothing > 1, destination: hook, object: c, mode: upsert, key: {id: id}}
 `)
-	err := build.Explain(t.Context(), f.w, f.compile(f.hooks))
+	_, err := build.Explain(t.Context(), f.w, f.compile(f.hooks))
 	if err == nil {
 		t.Fatal("no error")
 	}

@@ -20,12 +20,15 @@ import (
 // It builds the whole graph of no rows beside, in the scratch schema, and drops it: source files become empty tables with their
 // columns, models are views with LIMIT 0, identity, profiles and segments are made of those by the very statements a build
 // runs. So nothing is read, and nothing that a build would refuse is passed.
-func Explain(ctx context.Context, w warehouse.Warehouse, prog *compile.Program) (err error) {
+//
+// scanned is, where the engine estimates it, how many bytes the models that are built into tables, and the syncs, would read of the
+// sources; what Dray builds of them itself (identity, profiles, segments) is empty here, and not in it.
+func Explain(ctx context.Context, w warehouse.Warehouse, prog *compile.Program) (scanned int64, err error) {
 	o := prog.Options
 	o.Scratch = true
 	schema := prog.Names.Schema + "_scratch"
 	if _, err := w.Exec(ctx, w.Dialect().CreateSchema(schema)); err != nil {
-		return failed("making schema "+schema, err)
+		return 0, failed("making schema "+schema, err)
 	}
 	defer func() {
 		if _, dropped := w.Exec(context.WithoutCancel(ctx), dropSchema(w, schema)); dropped != nil && err == nil {
@@ -34,20 +37,20 @@ func Explain(ctx context.Context, w warehouse.Warehouse, prog *compile.Program) 
 	}()
 	o.Sources, err = emptyFiles(ctx, w, prog, schema)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	scratch, err := compile.Compile(prog.Graph, prog.Dialect, o)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	r := newRunner(Deps{Warehouse: w}, scratch)
 	r.explain = true
 	if err := r.prepare(ctx); err != nil {
-		return err
+		return 0, err
 	}
 	problems := r.schedule(ctx, r.explainTasks())
 	_, err = r.finish(ctx, problems)
-	return err
+	return r.scanned.Load(), err
 }
 
 // emptyFiles makes an empty table of each source file: DuckDB looks into a CSV file anew whenever a query names it. A file that
@@ -132,6 +135,11 @@ func (r *runner) explainModel(ctx context.Context, n *compile.Node, result *Node
 	if err != nil {
 		return r.refused(n, err)
 	}
+	if n.Query != "" && n.Materialized != "view" {
+		if err := r.estimate(ctx, n.Query); err != nil {
+			return r.refused(n, err)
+		}
+	}
 	var problems diag.List
 	for _, key := range n.Model.PrimaryKey {
 		problems.Add(missing(n.Model.At("primary_key"), "model "+n.Name, columns, key))
@@ -140,6 +148,17 @@ func (r *runner) explainModel(ctx context.Context, n *compile.Node, result *Node
 	_, err = r.window(n, n.Relation, columns)
 	problems.Add(err)
 	return problems.Err()
+}
+
+// estimate adds what a query would read, where the engine tells.
+func (r *runner) estimate(ctx context.Context, query string) error {
+	w, ok := warehouse.As[warehouse.Estimator](r.deps.Warehouse)
+	if !ok {
+		return nil
+	}
+	bytes, err := w.Estimate(ctx, query)
+	r.scanned.Add(bytes)
+	return err
 }
 
 // missing is an error where a column is not among those of a relation; nil for a column that is not named.
@@ -185,6 +204,9 @@ func (r *runner) explainSync(ctx context.Context, n *compile.Node) error {
 			pos = c.At("consent")
 		}
 		return r.refusedAt(pos, "sync "+c.Name, err)
+	}
+	if err := r.estimate(ctx, s.Input); err != nil {
+		return r.refusedAt(c.Pos, "sync "+c.Name, err)
 	}
 	var problems diag.List
 	of := "what sync " + c.Name + " reads"

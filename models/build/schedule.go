@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dray-dev/dray/internal/diag"
@@ -44,6 +45,7 @@ type runner struct {
 	prog      *compile.Program
 	relations map[string]string // lower-cased name in the target schema → its type, as the warehouse calls it
 	explain   bool              // build everything of no rows
+	scanned   atomic.Int64      // bytes that what was explained would read; an estimate
 
 	mu       sync.Mutex
 	results  map[graph.ID]*NodeResult

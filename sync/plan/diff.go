@@ -113,6 +113,9 @@ func (c *Changes) Unchanged() int64 {
 	return c.Snapshot - c.Count(func(g Group) bool { return g.Matched })
 }
 
+// Reads is the query that makes the plan, so that what it reads can be estimated.
+func (l *Layout) Reads(o Options) string { return l.diffSQL(o) }
+
 // Diff computes the plan. Duplicate keys are an error before anything is sent, with their numbers (DESIGN §13).
 func Diff(ctx context.Context, w Querier, l *Layout, o Options) (*Changes, error) {
 	c, collided, err := diff(ctx, w, l, o)

@@ -138,6 +138,9 @@ func (h *Host) openWarehouse(ctx context.Context, deps Deps, typ string, options
 	return &share{Warehouse: sh.w, of: sh}, nil
 }
 
+// Unwrap is the one that is shared.
+func (l *share) Unwrap() warehouse.Warehouse { return l.Warehouse }
+
 // Close lets go; the last one closes the warehouse.
 func (l *share) Close() error {
 	l.once.Do(func() {

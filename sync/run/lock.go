@@ -153,6 +153,9 @@ type fenced struct {
 	unlock string // the statement that gives the lock back
 }
 
+// Unwrap is the warehouse without the fence.
+func (f *fenced) Unwrap() warehouse.Warehouse { return f.Warehouse }
+
 // Atomic is the transaction with the fence before it.
 func (f *fenced) Atomic(ctx context.Context, statements ...string) error {
 	l := f.run.lease

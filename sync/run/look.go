@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/internal/diag"
 	"github.com/dray-dev/dray/internal/timetable"
 	"github.com/dray-dev/dray/models/graph"
@@ -158,10 +159,15 @@ type CheckResult struct {
 	Fields  []string        `json:"unknown_fields,omitempty"` // mapped by a sync, and not there
 }
 
-// Check connects to destinations, all where none is named, and compares mapped fields with those that the vendor lists.
+// Check connects to destinations, all where none is named, and compares mapped fields with those that the vendor lists. Where none is
+// named, a warehouse that can tell what it is not allowed comes first.
 func (s *Session) Check(ctx context.Context, names []string) ([]CheckResult, error) {
 	out := []CheckResult{}
 	var problems []error
+	if w, ok := warehouse.As[warehouse.Checker](s.Warehouse); ok && len(names) == 0 {
+		r, err := s.checkWarehouse(ctx, w)
+		out, problems = append(out, r), append(problems, err)
+	}
 	for _, n := range s.Graph.Order() {
 		if n.Kind != graph.Destination || (len(names) > 0 && !contains(names, n.Name)) {
 			continue
@@ -181,6 +187,31 @@ func (s *Session) Check(ctx context.Context, names []string) ([]CheckResult, err
 		}
 	}
 	return out, errors.Join(problems...)
+}
+
+// checkWarehouse asks for what the project's sources and Dray's own tables need.
+func (s *Session) checkWarehouse(ctx context.Context, w warehouse.Checker) (CheckResult, error) {
+	r := CheckResult{Name: "warehouse", Type: s.Warehouse.Dialect().Name()}
+	var changed, read []warehouse.Table
+	meta := s.ledger.Names.Meta()
+	there, err := s.Warehouse.Exists(ctx, meta)
+	if there {
+		changed = append(changed, meta)
+	}
+	if err != nil && !errors.Is(err, warehouse.ErrDenied) {
+		return r, err
+	}
+	for _, n := range s.Graph.Order() {
+		if n.SourceTable != nil {
+			read = append(read, warehouse.Table{Database: n.Source.Database, Schema: n.Source.Schema, Name: n.SourceTable.Name})
+		}
+	}
+	r.Account, err = w.Check(ctx, s.Project.Schema, changed, read)
+	if r.OK = err == nil; err != nil {
+		r.Error = problemOf(err)
+		r.Error.Message = strings.ReplaceAll(err.Error(), "\n", "; ") // all of them
+	}
+	return r, err
 }
 
 func contains(list []string, s string) bool {

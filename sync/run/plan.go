@@ -101,6 +101,9 @@ func (s *Session) planOne(ctx context.Context, prog *compile.Program, built buil
 		p.Samples = []report.Sample{}
 	}
 	p.Estimate = estimate(c, p)
+	if p.Estimate.BytesScanned, err = s.scanned(ctx, prog, c, changes.Layout.Reads(o)); err != nil {
+		return p, fmt.Errorf("estimating what %s reads: %w", name, err)
+	}
 	return p, nil
 }
 
@@ -229,6 +232,42 @@ func estimate(c *compile.Sync, p report.Plan) report.Estimate {
 		e.QuotaShare = float64(e.Requests) / float64(daily)
 	}
 	return e
+}
+
+// scanned is what a run would read in the warehouse, where the engine estimates that: the tables that its models are built into, and
+// the plan. 0 where it does not.
+func (s *Session) scanned(ctx context.Context, prog *compile.Program, c *compile.Sync, plan string) (int64, error) {
+	w, ok := warehouse.As[warehouse.Estimator](s.Warehouse)
+	if !ok {
+		return 0, nil
+	}
+	total, err := w.Estimate(ctx, plan)
+	if err != nil {
+		return 0, err
+	}
+	seen := map[graph.ID]bool{}
+	var add func(id graph.ID) error
+	add = func(id graph.ID) error {
+		n := prog.Node(id)
+		if n == nil || seen[id] {
+			return nil
+		}
+		seen[id] = true
+		if n.Query != "" && n.Materialized != "view" {
+			bytes, err := w.Estimate(ctx, n.Query)
+			if err != nil {
+				return err
+			}
+			total += bytes
+		}
+		for _, parent := range n.Parents {
+			if err := add(parent); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return total, add(syncID(c.Name))
 }
 
 // dryRun answers `dray run --dry-run`: the plan, as reports in which everything that would be sent is deferred.

@@ -259,10 +259,11 @@ func (s *Session) Test(ctx context.Context, ids []graph.ID) (build.Result, error
 }
 
 // Validate asks the warehouse to explain every query of the project, and each destination's declared fields were checked by Prepare.
-func (s *Session) Validate(ctx context.Context) error {
+// scanned is what they would read, in bytes, where the engine estimates that; see build.Explain.
+func (s *Session) Validate(ctx context.Context) (scanned int64, err error) {
 	prog, err := s.Program(ctx, true, false)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	return build.Explain(ctx, s.Warehouse, prog)
 }

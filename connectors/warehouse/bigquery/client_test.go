@@ -797,3 +797,51 @@ func TestOptions(t *testing.T) {
 		})
 	}
 }
+
+// Each permission that is missing is named, all at once, and nothing is run.
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.answer = func(sql string) answer {
+		refuse := func(permission, table string) answer {
+			return answer{refused: &apiError{403, "accessDenied", fmt.Sprintf("Access Denied: Table shop-project:%s: Permission %s denied on table shop-project:%[1]s (or it may not exist).", table, permission)}}
+		}
+		switch {
+		case strings.HasPrefix(sql, "CREATE"):
+			return refuse("bigquery.tables.create", "dray.dray_check")
+		case strings.HasPrefix(sql, "DELETE"):
+			return refuse("bigquery.tables.updateData", "dray.meta")
+		case strings.Contains(sql, "`orders`"):
+			return refuse("bigquery.tables.getData", "raw.orders")
+		}
+		return answer{}
+	}
+	w := connect(t, s, nil)
+	account, err := w.Check(t.Context(), "dray", []warehouse.Table{{Schema: "dray", Name: "meta"}}, []warehouse.Table{{Schema: "raw", Name: "customers"}, {Schema: "raw", Name: "orders"}})
+	if err == nil || account != "shop-project" {
+		t.Fatalf("got %s, %v", account, err)
+	}
+	for _, want := range []string{
+		"permission bigquery.tables.create is missing", "permission bigquery.tables.updateData is missing", "permission bigquery.tables.getData is missing",
+		"grant roles/bigquery.dataEditor on Dray's own dataset", "grant roles/bigquery.dataViewer on the dataset",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in %v", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), "customers") || len(s.ran) > 0 {
+		t.Errorf("got %v, ran %v", err, s.ran)
+	}
+
+	s.answer = func(string) answer { return answer{} }
+	if _, err := w.Check(t.Context(), "dray", nil, []warehouse.Table{{Schema: "raw", Name: "orders"}}); err != nil {
+		t.Errorf("all is allowed: %v", err)
+	}
+	if _, err := w.Check(t.Context(), "not_there_yet", nil, nil); err != nil {
+		t.Errorf("a dataset that the first run makes: %v", err)
+	}
+	s.datasets["shop-project.dray"] = "US"
+	if _, err := w.Check(t.Context(), "dray", nil, nil); err == nil || !strings.Contains(err.Error(), "dataset dray is in US, and location of warehouse: is EU (location: US)") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -369,3 +369,22 @@ func TestStorageReadIsLeft(t *testing.T) {
 	}
 	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
 }
+
+func TestCheckNamesTheReadSession(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	g := newReadServer(t, fields(), 0, nil)
+	g.refuse = status.Error(codes.PermissionDenied, "request failed: the user does not have 'bigquery.readsessions.create' permission for 'projects/shop-project'")
+	w := connect(t, s, map[string]any{"storage_api_endpoint": g.at})
+	_, err := w.Check(t.Context(), "dray", nil, []warehouse.Table{{Schema: "raw", Name: "orders"}})
+	if err == nil || !strings.Contains(err.Error(), "permission bigquery.readsessions.create is missing") || !strings.Contains(err.Error(), "grant roles/bigquery.readSessionUser") {
+		t.Errorf("got %v", err)
+	}
+	if got := g.asked.GetReadSession().GetTable(); got != "projects/shop-project/datasets/raw/tables/orders" {
+		t.Errorf("asked for %s", got)
+	}
+	g.refuse = status.Error(codes.InvalidArgument, "request failed: the read session cannot be created for a view")
+	if _, err := w.Check(t.Context(), "dray", nil, []warehouse.Table{{Schema: "raw", Name: "a_view"}}); err != nil {
+		t.Errorf("got %v", err)
+	}
+}
