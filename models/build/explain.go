@@ -194,6 +194,9 @@ func (r *runner) explainSync(ctx context.Context, n *compile.Node) error {
 		return nil // compiled without specs
 	}
 	c, w := n.Sync, r.deps.Warehouse
+	if err := s.Bind(ctx, w); err != nil {
+		return err
+	}
 	columns, err := w.Columns(ctx, s.Input)
 	if err != nil {
 		pos := c.Pos

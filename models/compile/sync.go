@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -44,6 +45,22 @@ type Sync struct {
 	LoadedAt string        // the column `backfill --since` compares; "" = none
 	Refresh  time.Duration // what was acknowledged longer ago is sent again; 0 = never
 	Remember time.Duration // insert mode: how long keys that left are remembered; 0 = for ever
+
+	// late writes Input anew where its conditions count rows of inputs; nil where they do not, or where it was done.
+	late func(ctx context.Context, w warehouse.Warehouse, s *Sync) error
+}
+
+// Bind completes Input, Unfiltered and Withheld once what the sync reads was built: a `did:` needs the columns of an input, which
+// the warehouse alone knows. Before that they are for people to read. A second call does nothing. Not safe for concurrent use.
+func (s *Sync) Bind(ctx context.Context, w warehouse.Warehouse) error {
+	if s.late == nil {
+		return nil
+	}
+	if err := s.late(ctx, w, s); err != nil {
+		return err
+	}
+	s.late = nil
+	return nil
 }
 
 // Freshness is a source or a model whose newest row may not be older than Within.
@@ -96,8 +113,24 @@ func newSync(p *Program, n *graph.Node) (*Sync, error) {
 	} else {
 		s.OnRemove.Act = s.Object.DefaultRemove
 	}
-	if err := s.input(p, n); err != nil {
+	counts := false
+	err := s.input(p, n, func(_ *config.Entity, in identity.Input) (segment.Input, error) {
+		counts = true
+		out := segment.Input{Rows: "(the rows of " + in.Name + " with their profiles)"}
+		if in.At != "" {
+			out.Seen = "(" + in.At + ")"
+		}
+		return out, nil
+	})
+	if err != nil {
 		return nil, err
+	}
+	if counts {
+		s.late = func(ctx context.Context, w warehouse.Warehouse, s *Sync) error {
+			return s.input(p, n, func(e *config.Entity, in identity.Input) (segment.Input, error) {
+				return segment.Read(ctx, w, e, in, p.Target.Identity(e.Name))
+			})
+		}
 	}
 	s.heldOut(p)
 	s.fresh(p, n)
@@ -129,7 +162,7 @@ func newSync(p *Program, n *graph.Node) (*Sync, error) {
 
 // input writes the query of the sync's rows: the model, or the profiles, with `where` and consent applied and one flag a segment
 // that a field lists; and, where consent is asked for, the query of all rows without it.
-func (s *Sync) input(p *Program, n *graph.Node) error {
+func (s *Sync) input(p *Program, n *graph.Node, read reader) error {
 	c, d := s.Config, p.Dialect
 	var from, all string // all: also profiles that are not in the segment
 	entity := c.Entity
@@ -163,7 +196,7 @@ func (s *Sync) input(p *Program, n *graph.Node) error {
 	s.consent(p, entity)
 	var conditions []string
 	if c.Where != nil {
-		where, err := p.where(c.Where, entity, "r")
+		where, err := p.where(c.Where, entity, "r", read)
 		if err != nil {
 			return err
 		}
@@ -457,14 +490,25 @@ func engineColumns() []string {
 	}
 }
 
-// where turns a condition into SQL over the rows of a sync, aliased. Over profiles it may look into segments; what counts events
-// (did) belongs into a segment, which is computed once.
-func (p *Program) where(c *config.Condition, entity, alias string) (string, error) {
+// reader is what a `did:` counts of an input.
+type reader func(e *config.Entity, in identity.Input) (segment.Input, error)
+
+// where is a sync's own condition over its rows; entity is "" where they are no profiles.
+func (p *Program) where(c *config.Condition, entity, alias string, read reader) (string, error) {
 	return segment.Where(p.Dialect, c, segment.Scope{
 		Alias: alias, Profiles: entity != "", Members: p.Target.Segment, AsOf: p.Options.AsOf, Render: p.Render,
 		Input: func(name string) (segment.Input, error) {
-			return segment.Input{}, diag.At(c.Pos, "sync.did", "did: %s in where of a sync is not supported yet", name).
-				WithHint("put it into a segment and say segment: on the sync, or in: on the condition")
+			e := p.Graph.Nodes[graph.MakeID(graph.Entity, entity)].Entity
+			inputs, err := p.Inputs(e)
+			if err != nil {
+				return segment.Input{}, err
+			}
+			for _, in := range inputs {
+				if in.Name == name {
+					return read(e, in)
+				}
+			}
+			return segment.Input{}, segment.NoInput(e, name)
 		},
 	})
 }

@@ -140,29 +140,38 @@ func (b *builder) scope(ctx context.Context) (Scope, error) {
 // input is an input's rows with their profiles.
 func (b *builder) input(ctx context.Context, name string) (Input, error) {
 	for _, in := range b.spec.Inputs {
-		if in.Name != name {
-			continue
+		if in.Name == name {
+			return Read(ctx, b.w, b.spec.Entity, in, b.spec.Identity)
 		}
-		relation, err := identity.Describe(ctx, b.w, in)
-		if err != nil {
-			return Input{}, err
-		}
-		rows, err := relation.Rows(b.spec.Entity, b.spec.Identity)
-		if err != nil {
-			return Input{}, err
-		}
-		seen, err := relation.Time(ctx, b.w)
-		return Input{Rows: rows, Seen: seen}, err
 	}
-	e := &diag.Error{Code: "segment.input", Msg: fmt.Sprintf("entity %s has no input %q", b.spec.Entity.Name, name)}
-	names := make([]string, len(b.spec.Inputs))
-	for i, in := range b.spec.Inputs {
+	return Input{}, NoInput(b.spec.Entity, name)
+}
+
+// Read asks the warehouse how to read an input's rows with their profiles, of the built identity table.
+func Read(ctx context.Context, w warehouse.Warehouse, e *config.Entity, in identity.Input, table warehouse.Table) (Input, error) {
+	relation, err := identity.Describe(ctx, w, in)
+	if err != nil {
+		return Input{}, err
+	}
+	rows, err := relation.Rows(e, table)
+	if err != nil {
+		return Input{}, err
+	}
+	seen, err := relation.Time(ctx, w)
+	return Input{Rows: rows, Seen: seen}, err
+}
+
+// NoInput is the error of a `did:` whose input the entity does not have; without a position.
+func NoInput(e *config.Entity, name string) error {
+	err := &diag.Error{Code: "segment.input", Msg: fmt.Sprintf("entity %s has no input %q", e.Name, name)}
+	names := make([]string, len(e.Inputs))
+	for i, in := range e.Inputs {
 		names[i] = in.Name
 	}
 	if s := config.Suggest(name, names); s != "" {
-		return Input{}, e.WithHint("did you mean %s?", s)
+		return err.WithHint("did you mean %s?", s)
 	}
-	return Input{}, e.WithHint("add to its inputs: - {name: %s, from: ref('%[1]s'), identifiers: {…}}", name)
+	return err.WithHint("add to its inputs: - {name: %s, from: ref('%[1]s'), identifiers: {…}}", name)
 }
 
 func (b *builder) count(ctx context.Context, work warehouse.Table, prior bool) (Result, error) {

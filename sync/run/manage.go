@@ -276,6 +276,9 @@ func (s *Session) removeAll(ctx context.Context, name string) (report.Run, error
 		return report.Run{}, err
 	}
 	c := *prog.Syncs[name]
+	if err := c.Bind(ctx, s.Warehouse); err != nil {
+		return report.Run{}, err
+	}
 	if c.Mode == destination.Insert {
 		return report.Run{}, diag.At(c.Config.At("mode"), "retire.insert", "%s inserts: what was sent cannot be taken back", name)
 	}

@@ -148,6 +148,9 @@ func (r *one) shaped(ctx context.Context) error {
 
 // describe asks for the types of what a sync sends; the error names each column that is not there, where the project names it.
 func (s *Session) describe(ctx context.Context, c *compile.Sync, planned warehouse.Table) (*plan.Layout, error) {
+	if err := c.Bind(ctx, s.Warehouse); err != nil {
+		return nil, err
+	}
 	l, err := plan.Describe(ctx, s.Warehouse, s.Warehouse.Dialect(), c, s.ledger.Names, planned)
 	if err == nil {
 		return l, nil
