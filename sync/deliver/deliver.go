@@ -310,7 +310,9 @@ func (d *delivery) dispatch(ctx context.Context, p *page, work chan<- *batch, re
 		case <-ctx.Done():
 		case <-d.halted:
 		}
+		p.mu.Lock() // workers may be at its first batches
 		p.all = false
+		p.mu.Unlock()
 		p.wait.Add(-(len(batches) - i))
 		results <- p
 		return errHalted

@@ -782,7 +782,8 @@ func (h *story) run(may bool, allow ...string) (report.Run, error) {
 	}
 	if !h.dead {
 		h.adds(rep, err)
-		if rep.Status == report.Succeeded || rep.Status == report.Partial {
+		// A plan is closed, and what it did not send is owed, also where the vendor was taken to be down.
+		if down := rep.Error != nil && rep.Error.Code == "destination.down"; down || rep.Status == report.Succeeded || rep.Status == report.Partial {
 			for k := range h.want() {
 				h.wanted[k] = true
 			}

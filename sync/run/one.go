@@ -428,28 +428,33 @@ func (r *one) conclude(err error) error {
 // leave ends a run that did not come to close its plan: the plan is emptied of its values unless a later run must recover it, the
 // end is written down, and the lock freed.
 func (r *one) leave(ctx context.Context) error {
-	var statements []string
-	if r.meta.OpenRun == "" {
-		if r.layout != nil {
-			there, err := r.Warehouse.Exists(ctx, r.layout.Plan)
-			if err != nil {
-				return err
-			}
-			if there {
-				statements = append(statements, r.Warehouse.Dialect().CreateTableAs(r.layout.Plan, "SELECT * FROM "+r.table(r.layout.Plan)+" WHERE false"))
-			}
-		}
-		end, err := r.endRow()
-		if err != nil {
-			return err
-		}
-		statements = append(statements, end)
+	statements, err := r.leaving(ctx)
+	if err == nil {
+		err = r.Warehouse.Atomic(ctx, append(statements, r.ledger.UnlockSQL(r.sync.Name, r.holder))...)
 	}
-	err := r.Warehouse.Atomic(ctx, append(statements, r.ledger.UnlockSQL(r.sync.Name, r.holder))...)
 	if err != nil && r.lease.lost() { // there is nothing to give back
 		err = nil
 	}
-	return errors.Join(err, r.unlocked(ctx))
+	return errors.Join(err, r.unlocked(ctx)) // whatever the warehouse says, nobody renews the lock of a run that is over
+}
+
+// leaving are the statements of leave, but for the lock's.
+func (r *one) leaving(ctx context.Context) ([]string, error) {
+	if r.meta.OpenRun != "" {
+		return nil, nil
+	}
+	var statements []string
+	if r.layout != nil {
+		there, err := r.Warehouse.Exists(ctx, r.layout.Plan)
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			statements = append(statements, r.Warehouse.Dialect().CreateTableAs(r.layout.Plan, "SELECT * FROM "+r.table(r.layout.Plan)+" WHERE false"))
+		}
+	}
+	end, err := r.endRow()
+	return append(statements, end), err
 }
 
 // statusOf maps how a run ended to its status and exit code (DESIGN §9).
