@@ -280,11 +280,7 @@ type Pacers struct {
 // For is the pacer of a credential: of the connector's type, the address it goes to and its secrets. These are not kept. shared is
 // the budget of several processes, nil where there is one; the last asker's stands.
 func (p *Pacers) For(shared Budget, r destination.Rate, credential ...string) *Pacer {
-	h := sha256.New()
-	for _, c := range credential {
-		_, _ = h.Write(append(strconv.AppendInt(nil, int64(len(c)), 10), ":"+c...))
-	}
-	key := [sha256.Size]byte(h.Sum(nil))
+	key := hashOf(credential)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.all == nil {
@@ -299,4 +295,24 @@ func (p *Pacers) For(shared Budget, r destination.Rate, credential ...string) *P
 	defer one.mu.Unlock()
 	one.shared = shared
 	return one
+}
+
+// Rate is the rate in force for a credential, in requests a second; 0 where this process has made no request with it, or may make
+// as many as it likes.
+func (p *Pacers) Rate(credential ...string) float64 {
+	p.mu.Lock()
+	one := p.all[hashOf(credential)]
+	p.mu.Unlock()
+	if one == nil {
+		return 0
+	}
+	return one.Rate()
+}
+
+func hashOf(credential []string) [sha256.Size]byte {
+	h := sha256.New()
+	for _, c := range credential {
+		_, _ = h.Write(append(strconv.AppendInt(nil, int64(len(c)), 10), ":"+c...))
+	}
+	return [sha256.Size]byte(h.Sum(nil))
 }

@@ -183,3 +183,24 @@ func TestPause(t *testing.T) {
 		}
 	})
 }
+
+// What a plan estimates with is the rate in force: what is declared until the vendor says otherwise, and nothing of a credential that
+// was not used yet.
+func TestRateInForce(t *testing.T) {
+	t.Parallel()
+	var all Pacers
+	if got := all.Rate("webhook", "a"); got != 0 {
+		t.Errorf("%v requests a second with a credential that nobody used", got)
+	}
+	p := all.For(nil, destination.Rate{Requests: 10, Per: time.Second}, "webhook", "a")
+	if got := all.Rate("webhook", "a"); got != 10*headroom {
+		t.Errorf("%v requests a second, of 10 declared", got)
+	}
+	p.Observe(true, func(string) string { return "" })
+	if got := all.Rate("webhook", "a"); got <= 0 || got >= 10*headroom {
+		t.Errorf("%v requests a second after a 429", got)
+	}
+	if got := all.Rate("webhook", "b"); got != 0 {
+		t.Errorf("%v requests a second with another credential", got)
+	}
+}

@@ -181,6 +181,9 @@ func TestHubSpotWritesIfEmpty(t *testing.T) {
 	p.exec("UPDATE raw.people SET last = 'changed' WHERE id < 9")
 	step("neither ours nor theirs is written again", 0, 0)
 	p.exec("UPDATE raw.people SET last = 'late' WHERE id = 9")
+	if e := p.plan()[0].Estimate; e.Requests != 2 || e.Minutes <= 0 {
+		t.Errorf("the estimate of a look and a write is %+v", e)
+	}
 	step("nothing was there yet", 1, 2)
 	p.exec("UPDATE raw.people SET name = 'new' WHERE id = 1")
 	step("another field changed", 1, 1)

@@ -100,7 +100,7 @@ func (s *Session) planOne(ctx context.Context, prog *compile.Program, built buil
 	if p.Samples == nil {
 		p.Samples = []report.Sample{}
 	}
-	p.Estimate = estimate(c, p)
+	p.Estimate = s.estimate(c, changes.Layout, p)
 	if p.Estimate.BytesScanned, err = s.scanned(ctx, prog, c, changes.Layout.Reads(o)); err != nil {
 		return p, fmt.Errorf("estimating what %s reads: %w", name, err)
 	}
@@ -212,21 +212,32 @@ func fillPlan(p *report.Plan, c *plan.Changes, v guard.Verdict) {
 	}
 }
 
-// estimate is requests at the object's batch size, minutes at the declared rate, and what share of the account's day they are; unknown
-// numbers stay 0.
-func estimate(c *compile.Sync, p report.Plan) report.Estimate {
+// estimate is what a plan's rows cost: requests at the object's batch size, minutes at the rate in force, and what share of the account's
+// day they are; unknown numbers stay 0. Reads are counted as one a batch, which is the most they can be.
+func (s *Session) estimate(c *compile.Sync, l *plan.Layout, p report.Plan) report.Estimate {
 	cfg, _ := graph.DestinationConfig(c.Destination, c.Spec) // checked by graph
 	size := int64(c.Spec.BatchSize(c.Object, cfg))
-	var e report.Estimate
-	if c.Object.Mixed {
-		e.Requests = (p.Add + p.Update + p.Remove + size - 1) / size
-	} else {
-		for _, n := range []int64{p.Add, p.Update, p.Remove} {
-			e.Requests += (n + size - 1) / size
+	batches := func(rows ...int64) (n int64) {
+		for _, r := range rows {
+			n += (r + size - 1) / size
 		}
+		return n
 	}
-	if r := c.Spec.Rate; r.Requests > 0 {
-		e.Minutes = float64(e.Requests) * r.Per.Minutes() / float64(r.Requests)
+	written, all := batches(p.Add, p.Update), batches(p.Add, p.Update, p.Remove)
+	if c.Object.Mixed {
+		written, all = batches(p.Add+p.Update), batches(p.Add+p.Update+p.Remove)
+	}
+	reads := int64(len(l.Lookups()))
+	if len(l.IfEmpty()) > 0 {
+		reads++
+	}
+	e := report.Estimate{Requests: all + written*reads}
+	perMinute := 60 * s.pacers.Rate(credential(c.Destination, c.Spec, cfg)...)
+	if r := c.Spec.Rate; perMinute == 0 && r.Requests > 0 {
+		perMinute = float64(r.Requests) / r.Per.Minutes()
+	}
+	if perMinute > 0 {
+		e.Minutes = float64(e.Requests) / perMinute
 	}
 	if daily := c.Spec.Rate.Daily; daily > 0 {
 		e.QuotaShare = float64(e.Requests) / float64(daily)
