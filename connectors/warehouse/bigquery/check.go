@@ -14,8 +14,7 @@ import (
 	"github.com/dray-dev/dray/internal/diag"
 )
 
-// Check asks by dry runs, which BigQuery refuses as it would the statements themselves. What it cannot ask without doing it: whether
-// a dataset that is not there could be made.
+// Check asks by dry runs, which BigQuery refuses as it would the statements themselves ("dryRun" in the description of its API).
 func (w *Warehouse) Check(ctx context.Context, own string, changed, read []warehouse.Table) (string, error) {
 	var problems []error
 	note := func(err error) bool {
@@ -31,6 +30,8 @@ func (w *Warehouse) Check(ctx context.Context, own string, changed, read []wareh
 	if _, err := w.dry(ctx, "SELECT 1"); !note(err) {
 		return account, errors.Join(problems...)
 	}
+	_, err := w.dry(ctx, w.dialect.CreateSchema(own+"_dray_check")) // plans and checks are made in a dataset of their own, which goes again
+	note(err)
 	look, cancel := context.WithTimeout(ctx, w.patience)
 	m, err := w.client.DatasetInProject(w.o.project, own).Metadata(look)
 	cancel()

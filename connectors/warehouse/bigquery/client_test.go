@@ -373,7 +373,8 @@ func TestRows(t *testing.T) {
 	s.answer = always(answer{
 		schema: []map[string]any{
 			field("i", "INTEGER"), field("f", "FLOAT"), field("b", "BOOLEAN"), field("t", "STRING"), field("n", "NUMERIC"), field("bn", "BIGNUMERIC"), field("d", "DATE"), field("ts", "TIMESTAMP"),
-			field("dt", "DATETIME"), field("tm", "TIME"), field("by", "BYTES"), field("j", "JSON"), nested, {"name": "l", "type": "INTEGER", "mode": "REPEATED"},
+			field("dt", "DATETIME"), field("tm", "TIME"), field("by", "BYTES"), field("j", "JSON"), nested,
+			{"name": "l", "type": "INTEGER", "mode": "REPEATED"},
 		},
 		rows: rows,
 	})
@@ -558,7 +559,8 @@ func loaded(list ...[]any) func() ([]any, error) {
 func loadTable(s *server) *serverTable {
 	t := &serverTable{schema: []map[string]any{
 		field("n", "INTEGER"), field("f", "FLOAT"), field("b", "BOOLEAN"), field("t", "STRING"), field("m", "NUMERIC"), field("d", "DATE"), field("ts", "TIMESTAMP"), field("dt", "DATETIME"),
-		field("j", "JSON"), field("not_loaded", "STRING"), {"name": "l", "type": "STRING", "mode": "REPEATED"},
+		field("j", "JSON"), field("not_loaded", "STRING"),
+		{"name": "l", "type": "STRING", "mode": "REPEATED"},
 	}}
 	s.tables["shop-project.dray.outcomes"] = t
 	return t
@@ -807,6 +809,8 @@ func TestCheck(t *testing.T) {
 			return answer{refused: &apiError{403, "accessDenied", fmt.Sprintf("Access Denied: Table shop-project:%s: Permission %s denied on table shop-project:%[1]s (or it may not exist).", table, permission)}}
 		}
 		switch {
+		case strings.HasPrefix(sql, "CREATE SCHEMA"):
+			return answer{refused: &apiError{403, "accessDenied", "Access Denied: Project shop-project: User does not have bigquery.datasets.create permission in project shop-project."}}
 		case strings.HasPrefix(sql, "CREATE"):
 			return refuse("bigquery.tables.create", "dray.dray_check")
 		case strings.HasPrefix(sql, "DELETE"):
@@ -822,7 +826,7 @@ func TestCheck(t *testing.T) {
 		t.Fatalf("got %s, %v", account, err)
 	}
 	for _, want := range []string{
-		"permission bigquery.tables.create is missing", "permission bigquery.tables.updateData is missing", "permission bigquery.tables.getData is missing",
+		"permission bigquery.datasets.create is missing", "permission bigquery.tables.create is missing", "permission bigquery.tables.updateData is missing", "permission bigquery.tables.getData is missing",
 		"grant roles/bigquery.dataEditor on Dray's own dataset", "grant roles/bigquery.dataViewer on the dataset",
 	} {
 		if !strings.Contains(err.Error(), want) {

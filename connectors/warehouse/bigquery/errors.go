@@ -188,7 +188,7 @@ func roleOf(permission string) string {
 	case "bigquery.tables.create", "bigquery.tables.update", "bigquery.tables.updateData", "bigquery.tables.delete":
 		return "roles/bigquery.dataEditor on Dray's own dataset"
 	case "bigquery.datasets.create":
-		return "roles/bigquery.dataEditor on the project, or make the dataset beforehand"
+		return "a role that has it on the project, such as roles/bigquery.user: plans are made in a dataset of their own"
 	}
 	return ""
 }

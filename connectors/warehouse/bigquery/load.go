@@ -20,7 +20,8 @@ import (
 const whole = 16 << 20
 
 // Load appends rows by one load job, which takes all of them or none. Rows that are streamed in would be there sooner, but no
-// statement could change them for a while ("streaming buffer" in "Error messages" of BigQuery's documentation).
+// statement could change them for half an hour ("Limitations" of "Transform data with data manipulation language" in BigQuery's
+// documentation).
 func (w *Warehouse) Load(ctx context.Context, t warehouse.Table, columns []string, next func() ([]any, error)) (int64, error) {
 	row, err := next()
 	if err != nil || row == nil {

@@ -25,7 +25,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // server speaks the part of BigQuery's REST API that is used, as Google's own description of it says (the discovery document that
@@ -83,12 +82,11 @@ type serverTable struct {
 type fault struct {
 	method string // jobs.insert …
 	times  int
-	err    *apiError     // answered instead of doing it
-	lost   bool          // done, and the connection cut before the answer
-	cut    bool          // the connection cut before it is done
-	stall  bool          // never answered
-	before func()        // called first
-	after  time.Duration // unused
+	err    *apiError // answered instead of doing it
+	lost   bool      // done, and the connection cut before the answer
+	cut    bool      // the connection cut before it is done
+	stall  bool      // never answered
+	before func()    // called first
 }
 
 type call struct {
