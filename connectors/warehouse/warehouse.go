@@ -123,27 +123,43 @@ type Dialect interface {
 	HashVersion() string
 	// HashText is a hash as text for people and JSON (16 hexadecimal digits).
 	HashText(hashExpr string) string
-	// Bucket spreads a hash over n pages: 0 … n-1.
+	// Bucket is the remainder by n of a whole number that is not negative, as a hash is: it spreads hashes over n pages, 0 … n-1.
 	Bucket(hashExpr string, n int64) string
 
 	// SortArray sorts an array's elements, so that order does not make a difference; other columns stay as they are.
 	SortArray(expr string, c Column) string
 	// Comparable is an expression that is equal exactly where the values are: JSON by value, not by text.
 	Comparable(expr string, c Column) string
-	// Slice picks the parts from … to-1 of n of a table that is not changed meanwhile, of which highest is Highest's number; all
-	// parts together are the table, each about as large as the others. SliceNumber is a row's part. alias is the table's in the query.
+	// Slice picks the parts from … to-1 of n of a plan that is not changed meanwhile, of which highest is Highest's number; all
+	// parts together are the plan, each about as large as the others. SliceNumber is a row's part. alias is the plan's in the query.
 	Slice(alias string, from, to, n, highest int64) string
 	SliceNumber(alias string, n, highest int64) string
-	// Highest is an aggregate over a table for Slice.
+	// Highest is an aggregate over a plan for Slice.
 	Highest() string
 
 	// Work is where a table of this name lies that is needed during one build only: where the engine has a place without
 	// durability, there. All connections of the Warehouse see it; Atomic does not mix it with other tables.
 	Work(t Table) Table
-	// CreateTableAs replaces a table by a query's result in one statement; CreateView the same for a view.
-	CreateTableAs(t Table, query string) string
+	// CreateTableAs replaces a table by a query's result in one statement; CreateView the same for a view. by are the columns by
+	// which rows are looked up, for engines that keep rows in an order of choice (clustering).
+	CreateTableAs(t Table, query string, by ...string) string
 	CreateView(t Table, query string) string
+	// CreateTable makes a table if it is missing: columns are name and type. day is a timestamp by whose day rows are looked up and
+	// pruned, "" = none, for engines that keep days apart (partitioning); by as in CreateTableAs.
+	CreateTable(t Table, columns []string, day string, by ...string) string
 	CreateSchema(schema string) string
+	// Swap puts a query's result in a table's place as a part of Atomic: within stands there. Some engines make no tables in a
+	// transaction: the table, if it is not there, is made by before, run on its own, and its columns stay as they are.
+	Swap(t Table, there bool, query string) (before, within []string)
+	// Empty takes all rows out of a table, Discard also the table where the engine can do that in a transaction: parts of Atomic.
+	// A table that was discarded may be there, without rows.
+	Empty(t Table) string
+	Discard(t Table) string
+	// DDL tells whether Atomic takes back tables that it made, dropped or renamed. Where it does not they are no part of it: Atomic
+	// takes such statements alone, and runs one after the other.
+	DDL() bool
+	// Relations is a query of the relations of a schema: their name and BASE TABLE or VIEW.
+	Relations(schema string) string
 	// RenameTable gives a table another name in its schema; part of a transaction.
 	RenameTable(t Table, name string) string
 
@@ -174,6 +190,10 @@ type Dialect interface {
 	// IntDiv divides a whole number that is not negative by a constant, without its fraction.
 	IntDiv(expr string, by int64) string
 
+	// Order is one key of an ORDER BY, also in an aggregate or a window: NULL comes last unless nullsFirst.
+	Order(expr string, desc, nullsFirst bool) string
+	// Materialized is what stands between AS and the parenthesis of a common table expression that is to be computed once.
+	Materialized() string
 	// First is an aggregate: value in the first row, in the order orderBy, of the group's rows for which where holds ("" = all),
 	// also where it is NULL there; NULL where there is no such row.
 	First(value, orderBy, where string) string

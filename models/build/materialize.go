@@ -20,7 +20,7 @@ func (r *runner) prepare(ctx context.Context) error {
 	if _, err := w.Exec(ctx, d.CreateSchema(r.prog.Target.Schema)); err != nil {
 		return failed("making schema "+r.prog.Target.Schema, err)
 	}
-	rows, err := w.Query(ctx, "SELECT table_name, table_type FROM information_schema.tables WHERE lower(table_schema) = lower("+d.Text(r.prog.Target.Schema)+")")
+	rows, err := w.Query(ctx, d.Relations(r.prog.Target.Schema))
 	if err != nil {
 		return failed("listing schema "+r.prog.Target.Schema, err)
 	}
@@ -126,9 +126,15 @@ func (r *runner) increment(ctx context.Context, n *compile.Node) error {
 		// fresh stays: the view reads it.
 		return r.replace(ctx, n.Relation, "VIEW", d.CreateView(n.Relation, r.union(n, prior, fresh, old, added, since)))
 	}
-	err = w.Atomic(ctx, r.merge(n, fresh, old, added, since)...)
-	if _, mismatch := theirs(err); mismatch {
+	if err := r.widen(ctx, n, old, added); err != nil {
+		return err
+	}
+	err = w.Atomic(ctx, r.merge(n, fresh, added, since)...)
+	_, mismatch := theirs(err)
+	if err == nil || mismatch {
 		_, _ = w.Exec(context.WithoutCancel(ctx), "DROP TABLE IF EXISTS "+d.Table(fresh)) // the next build would replace it anyway
+	}
+	if mismatch {
 		var e *diag.Error
 		if errors.As(r.refused(n, err), &e) {
 			return e.WithHint("where a column's type has changed, build the model anew: dray build %s --full-refresh", n.Name)
@@ -178,15 +184,27 @@ func timeColumn(m *config.Model, columns []warehouse.Column) (string, bool) {
 	return "", false
 }
 
+// widen adds the columns that are new. It comes before the transaction, for engines that have no such statements in one: a column
+// that was added and not filled is NULL, as it is for the rows that were there.
+func (r *runner) widen(ctx context.Context, n *compile.Node, old, added []warehouse.Column) error {
+	d := r.prog.Dialect
+	for _, c := range added {
+		if has(old, c.Name) {
+			continue
+		}
+		if _, err := r.deps.Warehouse.Exec(ctx, fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s %s", d.Table(n.Relation), d.Quote(c.Name), c.Type)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // merge is the transaction that takes fresh into the relation.
-func (r *runner) merge(n *compile.Node, fresh warehouse.Table, old, added []warehouse.Column, window since) []string {
+func (r *runner) merge(n *compile.Node, fresh warehouse.Table, added []warehouse.Column, window since) []string {
 	d := r.prog.Dialect
 	var statements, columns []string
 	for _, c := range added {
 		columns = append(columns, d.Quote(c.Name))
-		if !has(old, c.Name) {
-			statements = append(statements, fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s %s", d.Table(n.Relation), d.Quote(c.Name), c.Type))
-		}
 	}
 	if window != nil {
 		statements = append(statements, fmt.Sprintf("DELETE FROM %s WHERE %s", d.Table(n.Relation), window(d.Table(n.Relation))))
@@ -197,8 +215,7 @@ func (r *runner) merge(n *compile.Node, fresh warehouse.Table, old, added []ware
 	}
 	list := strings.Join(columns, ", ")
 	return append(statements,
-		fmt.Sprintf("INSERT INTO %s (%s) SELECT %[2]s FROM %s", d.Table(n.Relation), list, d.Table(fresh)),
-		"DROP TABLE "+d.Table(fresh))
+		fmt.Sprintf("INSERT INTO %s (%s) SELECT %[2]s FROM %s", d.Table(n.Relation), list, d.Table(fresh)))
 }
 
 // union is what merge would leave, as a query: a scratch build may not touch the relation, and should not copy it.

@@ -41,7 +41,7 @@ FROM (`+strings.Join(parts, "\n\tUNION ALL ")+`) AS e`)
 // graph's shape. Surrogates are hashes, hence the orders: rotations of their bits, every other one reversed (see order).
 func (b *builder) components(ctx context.Context, edges string) (string, error) {
 	if edges == "" {
-		return b.create(ctx, "labels", fmt.Sprintf("SELECT CAST(NULL AS %[1]s) AS v, CAST(NULL AS %[1]s) AS label WHERE FALSE", bigint))
+		return b.create(ctx, "labels", fmt.Sprintf("SELECT CAST(NULL AS %[1]s) AS v, CAST(NULL AS %[1]s) AS label LIMIT 0", bigint))
 	}
 	var rounds []string
 	for {
@@ -91,12 +91,12 @@ WHERE x.r <> y.r`, edges, nearest)
 type order struct {
 	bits     int
 	reversed bool
-	div      func(expr string, by int64) string
+	div, mod func(expr string, by int64) string
 }
 
 // order takes 13 other bits to the top each time; a round looks at few more than the logarithm of a node's neighbours.
 func (b *builder) order(round int) order {
-	return order{bits: 13 * round % 63, reversed: round%2 == 1, div: b.d.IntDiv}
+	return order{bits: 13 * round % 63, reversed: round%2 == 1, div: b.d.IntDiv, mod: b.d.Bucket}
 }
 
 const maxSurrogate = 1<<63 - 1
@@ -123,5 +123,5 @@ func (o order) rotate(expr string, bits int) string {
 	if bits == 0 {
 		return expr
 	}
-	return fmt.Sprintf("(%s %% %d * %d + %s)", expr, int64(1)<<bits, int64(1)<<(63-bits), o.div(expr, int64(1)<<bits))
+	return fmt.Sprintf("(%s * %d + %s)", o.mod(expr, int64(1)<<bits), int64(1)<<(63-bits), o.div(expr, int64(1)<<bits))
 }

@@ -254,10 +254,19 @@ FROM %s AS n JOIN %s AS i ON i.comp = n.comp`, name, nothing, nodes, ids)
 	if refused != "" {
 		values += fmt.Sprintf("\nUNION ALL SELECT %s END, n.value, %s, n.refused, n.first_seen_at, n.last_seen_at FROM %s AS n", name, nothing, refused)
 	}
-	statements := []string{
-		d.CreateTableAs(b.spec.Target, values),
-		fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (from_id %s, into_id %[2]s, %s %s, rule %[2]s, edge %[2]s)",
-			d.Table(b.spec.Merges), d.Type(warehouse.Text), d.Quote("at"), d.Type(warehouse.Timestamp)),
+	there, err := b.w.Exists(ctx, b.spec.Target)
+	if err != nil {
+		return err
+	}
+	text := d.Type(warehouse.Text)
+	before, statements := d.Swap(b.spec.Target, there, values)
+	before = append(before, d.CreateTable(b.spec.Merges, []string{
+		"from_id " + text, "into_id " + text, d.Quote("at") + " " + d.Type(warehouse.Timestamp), "rule " + text, "edge " + text,
+	}, ""))
+	for _, s := range before {
+		if _, err := b.w.Exec(ctx, s); err != nil {
+			return err
+		}
 	}
 	if moves != "" {
 		statements = append(statements, fmt.Sprintf(`INSERT INTO %s (from_id, into_id, %s, rule, edge)

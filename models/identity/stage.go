@@ -154,7 +154,7 @@ func (b *builder) loadValues(ctx context.Context, level int) (err error) {
 		}
 	}
 	if len(parts) == 0 {
-		parts = []string{fmt.Sprintf("SELECT CAST(NULL AS %s) AS h, %s AS v, %s AS seen, CAST(NULL AS %s) AS up WHERE FALSE",
+		parts = []string{fmt.Sprintf("SELECT CAST(NULL AS %s) AS h, %s AS v, %s AS seen, CAST(NULL AS %s) AS up LIMIT 0",
 			bigint, b.d.Cast("NULL", warehouse.Text), b.d.Cast("NULL", warehouse.Timestamp), bigint)}
 	}
 	b.values[level], err = b.create(ctx, fmt.Sprintf("val%d", level), `SELECT h, min(v) AS value, min(v) <> max(v) AS clash, min(seen) AS first_seen_at, max(seen) AS last_seen_at, min(up) AS lo, max(up) AS hi

@@ -291,8 +291,8 @@ func (f *finder) rowsOf(ctx context.Context, in identity.Input) (names []string,
 FROM (SELECT %s, seen FROM (SELECT %s, %s AS seen FROM %s) AS n) AS m
 WHERE %s
 GROUP BY %[1]s
-ORDER BY first_seen NULLS LAST, %[1]s
-LIMIT %[7]d`, all, strings.Join(outer, ", "), strings.Join(inner, ", "), seen, in.FromItem(), strings.Join(whose, " OR "), shown+1))
+ORDER BY %[8]s, %[1]s
+LIMIT %[7]d`, all, strings.Join(outer, ", "), strings.Join(inner, ", "), seen, in.FromItem(), strings.Join(whose, " OR "), shown+1, f.d.Order("first_seen", false, false)))
 	return names, rows, err
 }
 

@@ -18,8 +18,29 @@ type candidate struct {
 
 // key is one part of a pick's order.
 type key struct {
-	expr string // over an input's rows, and over a pass's columns in the second step
-	tail string // " DESC NULLS LAST"
+	expr  string // over an input's rows, and over a pass's columns in the second step
+	desc  bool
+	nulls nulls
+}
+
+// nulls is where NULL goes in an order.
+type nulls int
+
+const (
+	never nulls = iota // there is none
+	last
+	first
+)
+
+// text is the key in an ORDER BY, with another expression.
+func (k key) text(d warehouse.Dialect, expr string) string {
+	switch {
+	case k.nulls != never:
+		return d.Order(expr, k.desc, k.nulls == first)
+	case k.desc:
+		return expr + " DESC"
+	}
+	return expr
 }
 
 // planPick chooses one row a profile. Each input gives its first row in its own pass; where there are several inputs a second,
@@ -118,7 +139,7 @@ func (b *builder) candidate(ctx context.Context, t *trait, from string, pos diag
 
 // keys is the order of a pick among the rows of one input, without the last ties.
 func (b *builder) keys(t *trait, c candidate) ([]key, error) {
-	when := key{"CAST(NULL AS " + b.d.Type(warehouse.Timestamp) + ")", " DESC NULLS LAST"}
+	when := key{b.d.Cast("NULL", warehouse.Timestamp), true, last}
 	if c.in.seen != "" {
 		when.expr = c.in.seen
 	}
@@ -126,14 +147,14 @@ func (b *builder) keys(t *trait, c candidate) ([]key, error) {
 	case "most_recent", "source_order":
 		return []key{when}, nil
 	case "oldest":
-		when.tail = " NULLS LAST"
+		when.desc = false
 		return []key{when}, nil
 	case "longest":
-		return []key{{"length(" + b.d.Cast(c.values[0], warehouse.Text) + ")", " DESC"}, when}, nil
+		return []key{{"length(" + b.d.Cast(c.values[0], warehouse.Text) + ")", true, never}, when}, nil
 	case "min":
-		return []key{{c.values[0], ""}}, nil
+		return []key{{c.values[0], false, never}}, nil
 	case "max":
-		return []key{{c.values[0], " DESC"}}, nil
+		return []key{{c.values[0], true, never}}, nil
 	case "first":
 		return b.orderBy(t)
 	default:
@@ -159,19 +180,19 @@ func (b *builder) ties(c candidate) []key {
 	var out []key
 	for _, column := range c.in.PrimaryKey {
 		if _, ok := c.in.Column(column); ok {
-			out = append(out, key{b.d.Quote(column), ""})
+			out = append(out, key{b.d.Quote(column), false, never})
 		}
 	}
 	for _, v := range c.values {
-		out = append(out, key{v, " NULLS LAST"})
+		out = append(out, key{v, false, last})
 	}
 	return out
 }
 
-func orderText(keys []key) string {
+func (b *builder) orderText(keys []key) string {
 	parts := make([]string, len(keys))
 	for i, k := range keys {
-		parts[i] = k.expr + k.tail
+		parts[i] = k.text(b.d, k.expr)
 	}
 	return strings.Join(parts, ", ")
 }
@@ -183,7 +204,7 @@ func (b *builder) pickFrom(t *trait, c candidate) (p *pass, columns []string, ke
 		return nil, nil, nil, err
 	}
 	p = b.pass(c.in, "")
-	order := orderText(append(keys[:len(keys):len(keys)], b.ties(c)...))
+	order := b.orderText(append(keys[:len(keys):len(keys)], b.ties(c)...))
 	for _, v := range c.values {
 		columns = append(columns, p.add(b.d.First(v, order, c.where)))
 	}
@@ -213,7 +234,7 @@ func (b *builder) planAmong(t *trait, candidates []candidate) error {
 		for n, k := range keys {
 			one.keys = append(one.keys, k.expr)
 			if i == 0 {
-				order = append(order, fmt.Sprintf("k%d%s", n, k.tail))
+				order = append(order, k.text(b.d, fmt.Sprintf("k%d", n)))
 			}
 		}
 		parts = append(parts, one)
@@ -250,7 +271,7 @@ func (b *builder) planAmong(t *trait, candidates []candidate) error {
 // planMostFrequent counts the rows of each value; of equally frequent ones the most recent, then the least.
 func (b *builder) planMostFrequent(t *trait, candidates []candidate) {
 	p := b.newPass()
-	column := p.add(b.d.First("v", "n DESC, seen DESC NULLS LAST, v", ""))
+	column := p.add(b.d.First("v", "n DESC, "+b.d.Order("seen", true, false)+", v", ""))
 	t.columns = []traitColumn{{t.Name, b.withDefault(p.name+"."+column, t.Default)}}
 	for _, c := range candidates {
 		p.reads = append(p.reads, c.in)
@@ -276,7 +297,7 @@ func (b *builder) probePick(t *trait, candidates []candidate) string {
 		q := fmt.Sprintf("(SELECT %s FROM %s WHERE %s", strings.Join(c.values, ", "), c.in.FromItem(), c.where)
 		if t.OrderBy != "" {
 			if keys, err := b.orderBy(t); err == nil {
-				q += " ORDER BY " + orderText(keys)
+				q += " ORDER BY " + b.orderText(keys)
 			}
 		}
 		union = append(union, q+")")

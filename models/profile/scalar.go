@@ -112,17 +112,18 @@ var (
 
 // direction reads one key of an ORDER BY. NULL goes last where nothing is said, as on no two engines by default.
 func direction(part string) key {
-	expr, nulls, way := strings.TrimSpace(part), "LAST", ""
-	if m := nullsPart.FindStringSubmatch(expr); m != nil {
-		expr, nulls = m[1], strings.ToUpper(m[2])
-	}
-	if m := wayPart.FindStringSubmatch(expr); m != nil {
-		expr = m[1]
-		if strings.EqualFold(m[2], "desc") {
-			way = " DESC"
+	k := key{expr: strings.TrimSpace(part), nulls: last}
+	if m := nullsPart.FindStringSubmatch(k.expr); m != nil {
+		k.expr = m[1]
+		if strings.EqualFold(m[2], "first") {
+			k.nulls = first
 		}
 	}
-	return key{"(" + expr + ")", way + " NULLS " + nulls}
+	if m := wayPart.FindStringSubmatch(k.expr); m != nil {
+		k.expr, k.desc = m[1], strings.EqualFold(m[2], "desc")
+	}
+	k.expr = "(" + k.expr + ")"
+	return k
 }
 
 // splitTop splits SQL at the commas that stand outside parentheses and quotes.

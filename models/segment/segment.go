@@ -71,7 +71,7 @@ func (b *builder) build(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	return result, b.w.Atomic(ctx, b.swap(work, prior, result)...)
+	return result, b.swap(ctx, work, prior, result)
 }
 
 // members is the query of who is in now: profile_id, each once.
@@ -202,23 +202,32 @@ FROM %s AS n FULL OUTER JOIN %s AS o ON o.profile_id = n.profile_id`, now, was)
 }
 
 // swap puts the members in place: those that stay keep their entered_at.
-func (b *builder) swap(work warehouse.Table, prior bool, r Result) []string {
+func (b *builder) swap(ctx context.Context, work warehouse.Table, prior bool, r Result) error {
 	d, now := b.d, b.d.Time(b.spec.AsOf)
 	query := fmt.Sprintf("SELECT profile_id, %s AS entered_at FROM %s", now, d.Table(work))
 	if prior {
 		query = fmt.Sprintf("SELECT n.profile_id, coalesce(o.entered_at, %s) AS entered_at FROM %s AS n LEFT JOIN %s AS o ON o.profile_id = n.profile_id",
 			now, d.Table(work), d.Table(b.spec.Prior))
 	}
-	statements := []string{d.CreateTableAs(b.spec.Target, query)}
-	if b.spec.History == (warehouse.Table{}) {
-		return statements
+	there, err := b.w.Exists(ctx, b.spec.Target)
+	if err != nil {
+		return err
 	}
-	columns := fmt.Sprintf("segment, %s, size, entered, %s", d.Quote("at"), d.Quote("left"))
-	return append(statements,
-		fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (segment %s, %s %s, size %s, entered %[5]s, %[6]s %[5]s)", d.Table(b.spec.History),
-			d.Type(warehouse.Text), d.Quote("at"), d.Type(warehouse.Timestamp), d.Type(warehouse.Int), d.Quote("left")),
-		fmt.Sprintf("INSERT INTO %s (%s) VALUES (%s, %s, %d, %d, %d)", d.Table(b.spec.History), columns,
-			d.Text(b.spec.Segment.Name), now, r.Size, r.Entered, r.Left))
+	before, statements := d.Swap(b.spec.Target, there, query)
+	if b.spec.History != (warehouse.Table{}) {
+		num := " " + d.Type(warehouse.Int)
+		before = append(before, d.CreateTable(b.spec.History, []string{
+			"segment " + d.Type(warehouse.Text), d.Quote("at") + " " + d.Type(warehouse.Timestamp), "size" + num, "entered" + num, d.Quote("left") + num,
+		}, ""))
+		statements = append(statements, fmt.Sprintf("INSERT INTO %s (segment, %s, size, entered, %s) VALUES (%s, %s, %d, %d, %d)", d.Table(b.spec.History),
+			d.Quote("at"), d.Quote("left"), d.Text(b.spec.Segment.Name), now, r.Size, r.Entered, r.Left))
+	}
+	for _, s := range before {
+		if _, err := b.w.Exec(ctx, s); err != nil {
+			return err
+		}
+	}
+	return b.w.Atomic(ctx, statements...)
 }
 
 // blame finds the leaf of the tree whose SQL the engine refuses, so that the error names its place.

@@ -71,7 +71,7 @@ func (c *Committer) Commit(ctx context.Context, s Set, more ...string) error {
 		statements = c.statements(s)
 	}
 	if len(s.Rows) > 0 {
-		statements = append(statements, "DELETE FROM "+c.table(c.Names.Outcomes(c.Sync)))
+		statements = append(statements, "DELETE FROM "+c.table(c.Names.Outcomes(c.Sync))+" WHERE true")
 	}
 	if err := c.W.Atomic(ctx, append(statements, more...)...); err != nil {
 		return fmt.Errorf("committing %s: %w", c.Sync, err)
@@ -94,7 +94,7 @@ func (c *Committer) load(ctx context.Context, rows []deliver.Row) error {
 	for i, name := range names {
 		cols[i] = "CAST(NULL AS " + types[i] + ") AS " + name
 	}
-	if _, err := c.W.Exec(ctx, d.CreateTableAs(t, "SELECT "+strings.Join(cols, ", ")+" WHERE false")); err != nil {
+	if _, err := c.W.Exec(ctx, d.CreateTableAs(t, "SELECT "+strings.Join(cols, ", ")+" LIMIT 0")); err != nil {
 		return err
 	}
 	i := 0
@@ -377,7 +377,7 @@ func (c *Committer) Close(full bool) []string {
 	if full && !c.NoRetries {
 		out = append(out, "DELETE FROM "+c.table(c.Names.Retry(c.Sync))+" WHERE key_hash NOT IN (SELECT key_hash FROM "+p+")")
 	}
-	return append(out, c.W.Dialect().CreateTableAs(c.Plan, "SELECT * FROM "+p+" WHERE false"))
+	return append(out, c.W.Dialect().Empty(c.Plan))
 }
 
 // CommittedPages are the pages of a run that an earlier commit took.

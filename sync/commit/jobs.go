@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/sync/deliver"
 	"github.com/dray-dev/dray/sync/plan"
 )
@@ -52,16 +51,21 @@ func (c *Committer) Ended(ctx context.Context, job string, have []string, rows [
 		cols = append(cols, q)
 	}
 	cols = append(cols, plan.TailColumns()...)
-	statements := []string{
-		d.CreateTableAs(e.Plan, "SELECT "+strings.Join(cols, ", ")+" FROM "+pending+where),
-		"DELETE FROM " + pending + where,
+	there, err := c.W.Exists(ctx, e.Plan)
+	if err != nil {
+		return err
 	}
+	before, statements := d.Swap(e.Plan, there, "SELECT "+strings.Join(cols, ", ")+" FROM "+pending+where)
+	for _, s := range before {
+		if _, err := c.W.Exec(ctx, s); err != nil {
+			return fmt.Errorf("committing a job of %s: %w", c.Sync, err)
+		}
+	}
+	statements = append(statements, "DELETE FROM "+pending+where)
 	statements = append(statements, e.statements(Set{Default: deliver.Uncertain, Rows: rows})...)
-	statements = append(statements, "DELETE FROM "+c.table(c.Names.Outcomes(c.Sync)), drop(d, e.Plan))
+	statements = append(statements, "DELETE FROM "+c.table(c.Names.Outcomes(c.Sync))+" WHERE true", d.Discard(e.Plan))
 	if err := c.W.Atomic(ctx, statements...); err != nil {
 		return fmt.Errorf("committing a job of %s: %w", c.Sync, err)
 	}
 	return nil
 }
-
-func drop(d warehouse.Dialect, t warehouse.Table) string { return "DROP TABLE IF EXISTS " + d.Table(t) }

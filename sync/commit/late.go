@@ -28,7 +28,7 @@ func (c *Committer) Late(ctx context.Context, keys []int64, until time.Time) err
 		names = append(names, q)
 		set = append(set, q+" = p."+q)
 	}
-	if _, err := c.W.Exec(ctx, "CREATE TABLE IF NOT EXISTS "+d.Table(t)+" ("+strings.Join(columns, ", ")+")"); err != nil {
+	if _, err := c.W.Exec(ctx, d.CreateTable(t, columns, "")); err != nil {
 		return fmt.Errorf("marking what %s had in flight: %w", c.Sync, err)
 	}
 	i := 0
@@ -66,7 +66,7 @@ func (c *Committer) TakeLate(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := c.W.Atomic(ctx, append(statements, drop(c.W.Dialect(), c.Names.Uncertain(c.Sync)))...); err != nil {
+	if err := c.W.Atomic(ctx, append(statements, c.W.Dialect().Discard(c.Names.Uncertain(c.Sync)))...); err != nil {
 		return fmt.Errorf("taking over what an earlier run of %s had in flight: %w", c.Sync, err)
 	}
 	return nil

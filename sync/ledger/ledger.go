@@ -74,16 +74,16 @@ func (l *Ledger) Ensure(ctx context.Context) error {
 	}
 	d := l.W.Dialect()
 	text, num, ts := d.Type(warehouse.Text), d.Type(warehouse.Int), d.Type(warehouse.Timestamp)
-	create := func(t warehouse.Table, columns ...string) string {
-		return "CREATE TABLE IF NOT EXISTS " + d.Table(t) + " (" + strings.Join(columns, ", ") + ")"
-	}
 	statements := []string{
 		d.CreateSchema(l.Names.Schema),
-		create(l.Names.Deliveries(), "run_id "+text, "page "+num, "sync "+text, "primary_key "+text, "key_hash "+text, "operation "+text,
-			"outcome "+text, "code "+text, "message "+text, "attempt "+num, d.Quote("at")+" "+ts),
-		create(l.Names.Runs(), "run_id "+text, "sync "+text, "status "+text, "started_at "+ts, "finished_at "+ts, "snapshot_rows "+num,
-			"removed "+num, "report "+text),
-		create(l.Names.Approvals(), "sync "+text, "kind "+text, "fingerprint "+text, d.Quote("at")+" "+ts),
+		d.CreateTable(l.Names.Deliveries(), []string{
+			"run_id " + text, "page " + num, "sync " + text, "primary_key " + text, "key_hash " + text, "operation " + text,
+			"outcome " + text, "code " + text, "message " + text, "attempt " + num, d.Quote("at") + " " + ts,
+		}, "at", "sync", "run_id"),
+		d.CreateTable(l.Names.Runs(), []string{
+			"run_id " + text, "sync " + text, "status " + text, "started_at " + ts, "finished_at " + ts, "snapshot_rows " + num, "removed " + num, "report " + text,
+		}, "started_at", "sync"),
+		d.CreateTable(l.Names.Approvals(), []string{"sync " + text, "kind " + text, "fingerprint " + text, d.Quote("at") + " " + ts}, ""),
 	}
 	for _, s := range statements {
 		if _, err := l.W.Exec(ctx, s); err != nil {
@@ -94,9 +94,11 @@ func (l *Ledger) Ensure(ctx context.Context) error {
 		return err
 	}
 	// Last: where meta stands, everything does.
-	if _, err := l.W.Exec(ctx, create(l.Names.Meta(), "sync "+text, "project "+text, "target "+text, "destination "+text, "destination_type "+text, "account_id "+text,
-		"object "+text, "container "+text, "base_url "+text, "generation "+num, "revision "+num, "mapping "+text, "key_salt "+num,
-		"hash_version "+text, "columns "+text, "open_run "+text, "open_mode "+text, "schema_version "+num, "min_reader "+num, "updated_at "+ts)); err != nil {
+	if _, err := l.W.Exec(ctx, d.CreateTable(l.Names.Meta(), []string{
+		"sync " + text, "project " + text, "target " + text, "destination " + text, "destination_type " + text, "account_id " + text,
+		"object " + text, "container " + text, "base_url " + text, "generation " + num, "revision " + num, "mapping " + text, "key_salt " + num,
+		"hash_version " + text, "columns " + text, "open_run " + text, "open_mode " + text, "schema_version " + num, "min_reader " + num, "updated_at " + ts,
+	}, "")); err != nil {
 		return fmt.Errorf("making Dray's tables in schema %s: %w", l.Names.Schema, err)
 	}
 	return nil
@@ -241,12 +243,18 @@ func (l *Ledger) EnsureSync(ctx context.Context, sync string) error {
 		return err
 	}
 	d := l.W.Dialect()
-	text, num, ts := d.Type(warehouse.Text), d.Type(warehouse.Int), d.Type(warehouse.Timestamp)
+	text, num, ts := " "+d.Type(warehouse.Text), " "+d.Type(warehouse.Int), " "+d.Type(warehouse.Timestamp)
+	none := func(k warehouse.Kind, name string) string { return d.Cast("NULL", k) + " AS " + name }
 	statements := []string{
-		"CREATE TABLE IF NOT EXISTS " + d.Table(l.Names.Retry(sync)) + " (key_hash " + num + ", row_hash " + num + ", operation " + text + ", reason " + text +
-			", attempts " + num + ", first_at " + ts + ", last_at " + ts + ", next_attempt_at " + ts + ", code " + text + ", message " + text + ", parked " + d.Type(warehouse.Bool) + ")",
-		"CREATE TABLE IF NOT EXISTS " + d.Table(l.Names.Lock(sync)) + " (run_id " + text + ", holder " + text + ", host " + text + ", since " + ts + ", until " + ts + ")",
-		"INSERT INTO " + d.Table(l.Names.Lock(sync)) + " SELECT NULL, NULL, NULL, NULL, NULL WHERE NOT EXISTS (SELECT 1 FROM " + d.Table(l.Names.Lock(sync)) + ")",
+		d.CreateTable(l.Names.Retry(sync), []string{
+			"key_hash" + num, "row_hash" + num, "operation" + text, "reason" + text, "attempts" + num, "first_at" + ts, "last_at" + ts,
+			"next_attempt_at" + ts, "code" + text, "message" + text, "parked " + d.Type(warehouse.Bool),
+		}, ""),
+		// With its one row: whoever comes second finds both.
+		"CREATE TABLE IF NOT EXISTS " + d.Table(l.Names.Lock(sync)) + " AS SELECT " + strings.Join([]string{
+			none(warehouse.Text, "run_id"), none(warehouse.Text, "holder"), none(warehouse.Text, "host"),
+			none(warehouse.Timestamp, "since"), none(warehouse.Timestamp, "until"),
+		}, ", "),
 	}
 	if err := l.W.Atomic(ctx, statements...); err != nil {
 		return fmt.Errorf("making the tables of sync %s: %w", sync, err)

@@ -65,7 +65,7 @@ func (l *Ledger) until() string {
 func (l *Ledger) FenceSQL(sync string, h Holder) string {
 	d := l.W.Dialect()
 	// The text depends on the row, so that no engine computes it, and fails, before it is needed.
-	return fmt.Sprintf("UPDATE %s SET until = CASE WHEN run_id = %s THEN %s ELSE CAST('the lock is of run ' || coalesce(run_id, 'none') AS %s) END",
+	return fmt.Sprintf("UPDATE %s SET until = CASE WHEN run_id = %s THEN %s ELSE CAST('the lock is of run ' || coalesce(run_id, 'none') AS %s) END WHERE true",
 		d.Table(l.Names.Lock(sync)), d.Text(h.RunID), l.until(), d.Type(warehouse.Timestamp))
 }
 

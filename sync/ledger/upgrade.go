@@ -18,12 +18,10 @@ func (m Meta) Current() error {
 		WithHint("dray upgrade brings them up to date; nothing is sent")
 }
 
-// UpgradeSQL are the statements that bring a sync's tables from their version to this one: columns are added and nothing is taken away.
-// Those that are done already are left out, so that it may be repeated after it was interrupted. The caller holds the sync's lock, and
-// commits them with the mark that says so, in one transaction.
-func (l *Ledger) UpgradeSQL(ctx context.Context, m Meta) ([]string, error) {
+// Upgrade brings a sync's tables from their version to this one: columns are added and nothing is taken away, then a mark says so. What
+// is done already is left out, so that it may be repeated after it was interrupted. The caller holds the sync's lock.
+func (l *Ledger) Upgrade(ctx context.Context, m Meta) error {
 	d := l.W.Dialect()
-	var out []string
 	for _, add := range []struct {
 		to     int64
 		table  warehouse.Table
@@ -37,25 +35,29 @@ func (l *Ledger) UpgradeSQL(ctx context.Context, m Meta) ([]string, error) {
 		}
 		there, err := l.W.Exists(ctx, add.table)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if !there {
 			continue
 		}
 		columns, err := l.W.Columns(ctx, "SELECT * FROM "+d.Table(add.table))
 		if err != nil {
-			return nil, err
+			return err
 		}
 		has := false
 		for _, c := range columns {
 			has = has || strings.EqualFold(c.Name, add.column)
 		}
-		if !has {
-			out = append(out, "ALTER TABLE "+d.Table(add.table)+" ADD COLUMN "+add.column+" "+d.Type(add.kind))
+		if has {
+			continue
+		}
+		if _, err := l.W.Exec(ctx, "ALTER TABLE "+d.Table(add.table)+" ADD COLUMN "+add.column+" "+d.Type(add.kind)); err != nil {
+			return err
 		}
 	}
-	return append(out, fmt.Sprintf("UPDATE %s SET schema_version = %d, min_reader = %d WHERE sync = %s", d.Table(l.Names.Meta()),
-		SchemaVersion, MinReader, d.Text(m.Sync))), nil
+	_, err := l.W.Exec(ctx, fmt.Sprintf("UPDATE %s SET schema_version = %d, min_reader = %d WHERE sync = %s", d.Table(l.Names.Meta()),
+		SchemaVersion, MinReader, d.Text(m.Sync)))
+	return err
 }
 
 // UpgradeShared brings what all syncs share up to date.

@@ -7,8 +7,8 @@ import (
 	"github.com/dray-dev/dray/connectors/warehouse"
 )
 
-// AdoptSQL makes the snapshot say that the destination holds today's rows (`dray adopt`): what is known of records already stays.
-func (l *Layout) AdoptSQL(o Options) string {
+// AdoptQuery is the snapshot that says that the destination holds today's rows (`dray adopt`): what is known of records already stays.
+func (l *Layout) AdoptQuery(o Options) string {
 	d := l.Dialect
 	var names []string
 	for _, c := range l.Kept() {
@@ -25,11 +25,10 @@ func (l *Layout) AdoptSQL(o Options) string {
 		known = " LEFT JOIN " + l.snapshotFrom(o.Standing, o.Now) + " s ON s.dest_key = m.dest_key"
 	}
 	names = append(names, l.keyHash("m.dest_key")+" AS key_hash", hash+" AS hash", remote, origin,
-		d.Time(o.Now)+" AS acknowledged_at", "CAST(NULL AS TIMESTAMP) AS uncertain_until", theirs)
+		d.Time(o.Now)+" AS acknowledged_at", d.Cast("NULL", warehouse.Timestamp)+" AS uncertain_until", theirs)
 	first := ""
 	if l.dedupes() {
 		first = " AND m.rn = 1"
 	}
-	return d.CreateTableAs(l.Names.Snapshot(l.Sync.Name), "SELECT "+strings.Join(names, ", ")+" FROM ("+l.mapped(&o)+") m"+
-		known+" WHERE m.dest_key IS NOT NULL"+first)
+	return "SELECT " + strings.Join(names, ", ") + " FROM (" + l.mapped(&o) + ") m" + known + " WHERE m.dest_key IS NOT NULL" + first
 }

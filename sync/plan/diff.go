@@ -131,7 +131,7 @@ var errCollision = &diag.Error{Kind: diag.Failed, Code: "plan.collision", Msg: "
 func IsCollision(err error) bool { return err == errCollision } //nolint:errorlint // the very value is returned unwrapped
 
 func diff(ctx context.Context, w Querier, l *Layout, o Options) (c *Changes, collided bool, err error) {
-	if _, err := w.Exec(ctx, l.Dialect.CreateTableAs(l.Plan, l.diffSQL(o))); err != nil {
+	if _, err := w.Exec(ctx, l.Dialect.CreateTableAs(l.Plan, l.diffSQL(o), keyHashColumn)); err != nil {
 		return nil, false, fmt.Errorf("planning %s: %w", l.Sync.Name, err)
 	}
 	c = &Changes{Layout: l, backfill: o.Backfill != nil, only: o.Backfill != nil && o.Backfill.Fields != nil}
@@ -198,8 +198,8 @@ func (l *Layout) diffSQL(o Options) string {
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "WITH n AS (%s)%s,\nj AS MATERIALIZED (SELECT n.*, s.%s AS sk FROM %s FULL OUTER JOIN (SELECT %s FROM %s x) s ON %s = s.%[3]s WHERE %[8]s)",
-		n, l.leftOut(), join, from, narrow, snapshot, nKey, pass)
+	fmt.Fprintf(&b, "WITH n AS (%s)%s,\nj AS %s(SELECT n.*, s.%s AS sk FROM %s FULL OUTER JOIN (SELECT %s FROM %s x) s ON %s = s.%[4]s WHERE %[9]s)",
+		n, l.leftOut(), l.Dialect.Materialized(), join, from, narrow, snapshot, nKey, pass)
 	fmt.Fprintf(&b, ",\nc AS (SELECT %s FROM j LEFT JOIN %s s ON j.sk = s.%s%s%s)", l.changeColumns(o), snapshot, join, l.retryJoin(o), l.viaJoin(o))
 	b.WriteString("\nSELECT " + l.planColumns("c") + " FROM (" + l.judged(o) + ") c")
 	if l.special() && o.Backfill == nil { // an update without an effective change is not planned
@@ -226,7 +226,7 @@ func (l *Layout) leftOut() string {
 		if l.Sync.Mode == destination.Insert {
 			columns = l.columns()
 		}
-		out += ",\nw AS MATERIALIZED (" + l.withheld(columns...) + ")"
+		out += ",\nw AS " + l.Dialect.Materialized() + "(" + l.withheld(columns...) + ")"
 	}
 	return out
 }
@@ -430,8 +430,10 @@ func (l *Layout) retryJoin(o Options) string {
 
 func (l *Layout) retryColumns(o Options) string {
 	if !o.HasRetry {
-		return "CAST(NULL AS " + l.Dialect.HashType() + ") AS r_hash, CAST(NULL AS VARCHAR) AS r_operation, CAST(NULL AS VARCHAR) AS r_reason, CAST(NULL AS BIGINT) AS r_attempts, " +
-			"CAST(NULL AS TIMESTAMP) AS r_first_at, CAST(NULL AS TIMESTAMP) AS next_attempt_at, false AS parked"
+		d := l.Dialect
+		none := func(k warehouse.Kind) string { return d.Cast("NULL", k) }
+		return "CAST(NULL AS " + d.HashType() + ") AS r_hash, " + none(warehouse.Text) + " AS r_operation, " + none(warehouse.Text) + " AS r_reason, " + none(warehouse.Int) + " AS r_attempts, " +
+			none(warehouse.Timestamp) + " AS r_first_at, " + none(warehouse.Timestamp) + " AS next_attempt_at, false AS parked"
 	}
 	return "r.row_hash AS r_hash, r.operation AS r_operation, r.reason AS r_reason, r.attempts AS r_attempts, r.first_at AS r_first_at, r.next_attempt_at, r.parked"
 }

@@ -21,9 +21,10 @@ func (l *Layout) PrepareControls(ctx context.Context, w Querier) error {
 		return err
 	}
 	d := l.Dialect
-	text, ts := d.Type(warehouse.Text), d.Type(warehouse.Timestamp)
-	if _, err := w.Exec(ctx, fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (primary_key %s, dest_key %[2]s, seed %[2]s, entered_at %[3]s, left_at %[3]s, contaminated_at %[3]s)",
-		d.Table(t), text, ts)); err != nil {
+	text, ts := " "+d.Type(warehouse.Text), " "+d.Type(warehouse.Timestamp)
+	if _, err := w.Exec(ctx, d.CreateTable(t, []string{
+		"primary_key" + text, "dest_key" + text, "seed" + text, "entered_at" + ts, "left_at" + ts, "contaminated_at" + ts,
+	}, "")); err != nil {
 		return fmt.Errorf("making the record of the control group of %s: %w", l.Sync.Name, err)
 	}
 	return nil

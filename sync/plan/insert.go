@@ -28,7 +28,7 @@ func (l *Layout) insertSQL(o Options) string {
 			never = "n.picked"
 		}
 	}
-	owed, owedJoin := "CAST(NULL AS TIMESTAMP)", ""
+	owed, owedJoin := d.Cast("NULL", warehouse.Timestamp), ""
 	if o.Pending != nil {
 		owed, owedJoin = "p.uncertain_until", " LEFT JOIN "+l.owedFrom(o)+" p ON "+on("p", "n")
 	}
@@ -50,8 +50,8 @@ func (l *Layout) insertSQL(o Options) string {
 	if o.Pending != nil && o.Backfill == nil {
 		changes += " UNION ALL SELECT * FROM b"
 	}
-	fmt.Fprintf(&b, ",\nj AS (%s),\nc AS (SELECT j.*, 'add' AS operation, %s AS null_key, false AS gone, 1 AS dup, CASE WHEN j.expired THEN 'owed' END AS mask, CAST(NULL AS VARCHAR) AS remote_id, CAST(NULL AS VARCHAR) AS origin, CAST(NULL AS VARCHAR) AS theirs, false AS acknowledged, %s FROM j%s)",
-		changes, l.nullKey("j"), l.retryColumns(o), l.insertRetryJoin(o))
+	fmt.Fprintf(&b, ",\nj AS (%s),\nc AS (SELECT j.*, 'add' AS operation, %s AS null_key, false AS gone, 1 AS dup, CASE WHEN j.expired THEN 'owed' END AS mask, %s AS remote_id, %[3]s AS origin, %[3]s AS theirs, false AS acknowledged, %s FROM j%s)",
+		changes, l.nullKey("j"), d.Cast("NULL", warehouse.Text), l.retryColumns(o), l.insertRetryJoin(o))
 	fmt.Fprintf(&b, "\nSELECT %s FROM (%s) c", l.planColumns("c"), l.judged(o))
 	if forget := l.forgotten(o, snapshot, on("n", "s")); forget != "" && o.Backfill == nil {
 		b.WriteString("\nUNION ALL\n" + forget)

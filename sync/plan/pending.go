@@ -42,7 +42,7 @@ func (l *Layout) PreparePending(ctx context.Context, w Querier, st Standing, hav
 	d, t := l.Dialect, l.Names.Pending(l.Sync.Name)
 	switch {
 	case have == nil:
-		_, err = w.Exec(ctx, d.CreateTableAs(t, "SELECT "+l.pendingColumns(nil)+", "+l.pendingRest(nil)+" WHERE false"))
+		_, err = w.Exec(ctx, d.CreateTableAs(t, "SELECT "+l.pendingColumns(nil)+", "+l.pendingRest(nil)+" LIMIT 0"))
 	case !l.pendingFits(have) || l.Carried(st):
 		query := "SELECT " + l.pendingColumns(have) + ", " + l.pendingRest(have) + " FROM " + d.Table(t)
 		cols := make([]string, 0, len(l.columns()))

@@ -17,8 +17,8 @@ const samplesEach = 3
 // set another (DESIGN §7). It is empty where no row passes.
 func (c *Changes) Fingerprint(ctx context.Context, w Querier, condition string) (string, error) {
 	d := c.Layout.Dialect
-	rows, err := w.Query(ctx, fmt.Sprintf("SELECT count(*), coalesce(CAST(sum(CAST(key_hash %% 4294967296 AS DECIMAL(38,0))) AS VARCHAR), ''), coalesce(CAST(bit_xor(key_hash) AS VARCHAR), '') FROM %s WHERE %s",
-		d.Table(c.Layout.Plan), condition))
+	rows, err := w.Query(ctx, fmt.Sprintf("SELECT count(*), coalesce(%s, ''), coalesce(%s, '') FROM %s WHERE %s",
+		d.Cast("sum("+d.Bucket("key_hash", 1<<32)+")", warehouse.Text), d.Cast("bit_xor(key_hash)", warehouse.Text), d.Table(c.Layout.Plan), condition))
 	if err != nil {
 		return "", err
 	}

@@ -88,7 +88,7 @@ func (l *Layout) emptySnapshot() string {
 	for _, c := range l.snapshotTail() {
 		cols = append(cols, "CAST(NULL AS "+c[1]+") AS "+c[0])
 	}
-	return "SELECT " + strings.Join(cols, ", ") + " WHERE false"
+	return "SELECT " + strings.Join(cols, ", ") + " LIMIT 0"
 }
 
 // carriedSnapshot is the snapshot with its stored values cast to the layout's types and hashed again. Nothing is sent for it: a
@@ -220,17 +220,20 @@ func (l *Layout) snapshotFrom(st Standing, now time.Time) string {
 	}
 }
 
+// keyHashColumn is what plans and snapshots are joined and paged by.
+const keyHashColumn = "key_hash"
+
 // Prepare makes or carries over the sync's tables before a run's plan: at most one statement for the snapshot.
 func (l *Layout) Prepare(ctx context.Context, w Querier, st Standing, now time.Time) error {
 	d := l.Dialect
 	snapshot := l.Names.Snapshot(l.Sync.Name)
 	switch {
 	case !st.Exists:
-		if _, err := w.Exec(ctx, d.CreateTableAs(snapshot, l.emptySnapshot())); err != nil {
+		if _, err := w.Exec(ctx, d.CreateTableAs(snapshot, l.emptySnapshot(), keyHashColumn)); err != nil {
 			return fmt.Errorf("making the snapshot of %s: %w", l.Sync.Name, err)
 		}
 	case l.Carried(st):
-		if _, err := w.Exec(ctx, d.CreateTableAs(snapshot, l.carriedSnapshot(st, now))); err != nil {
+		if _, err := w.Exec(ctx, d.CreateTableAs(snapshot, l.carriedSnapshot(st, now), keyHashColumn)); err != nil {
 			return fmt.Errorf("carrying the snapshot of %s over to its new columns: %w", l.Sync.Name, err)
 		}
 	}

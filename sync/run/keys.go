@@ -68,7 +68,7 @@ func (s *Session) loadKeys(ctx context.Context, c *compile.Sync, path string, t 
 	if _, err := s.Warehouse.Exec(ctx, d.CreateSchema(t.Schema)); err != nil {
 		return "", err
 	}
-	if _, err := s.Warehouse.Exec(ctx, d.CreateTableAs(t, "SELECT "+strings.Join(empty, ", ")+" WHERE false")); err != nil {
+	if _, err := s.Warehouse.Exec(ctx, d.CreateTableAs(t, "SELECT "+strings.Join(empty, ", ")+" LIMIT 0")); err != nil {
 		return "", err
 	}
 	if _, err := s.Warehouse.Load(ctx, t, names, next); err != nil {

@@ -110,12 +110,17 @@ func (r *one) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	statements = append([]string{
-		r.layout.AdoptSQL(o),
-		"DELETE FROM " + r.table(r.ledger.Names.Retry(r.sync.Name)),
-	}, statements...)
+	d, snapshot := r.Warehouse.Dialect(), r.ledger.Names.Snapshot(r.sync.Name)
+	if !d.DDL() && (!o.Standing.Exists || l.Carried(o.Standing)) { // its columns come first, as those of a run do
+		if err := l.Prepare(ctx, r.Warehouse, o.Standing, now); err != nil {
+			return err
+		}
+		o.Standing = standingOf(m, true)
+	}
+	_, adopt := d.Swap(snapshot, true, l.AdoptQuery(o))
+	statements = append(append(adopt, "DELETE FROM "+r.table(r.ledger.Names.Retry(r.sync.Name))+" WHERE true"), statements...)
 	if l.Pends() {
-		statements = append(statements, "DELETE FROM "+r.table(r.ledger.Names.Pending(r.sync.Name)))
+		statements = append(statements, "DELETE FROM "+r.table(r.ledger.Names.Pending(r.sync.Name))+" WHERE true")
 	}
 	if err := r.Warehouse.Atomic(ctx, statements...); err != nil {
 		return sqlError(r.sync, fmt.Errorf("adopting %s: %w", r.sync.Name, err))
@@ -155,7 +160,7 @@ func (s *Session) Move(ctx context.Context, name string) (Change, error) {
 			return err
 		}
 		if there && (m.AccountID != b.AccountID || m.BaseURL != b.BaseURL) { // an id there names another record
-			statements = append(statements, "UPDATE "+s.table(s.ledger.Names.Snapshot(name))+" SET remote_id = NULL")
+			statements = append(statements, "UPDATE "+s.table(s.ledger.Names.Snapshot(name))+" SET remote_id = NULL WHERE true")
 		}
 		if err := r.Warehouse.Atomic(ctx, statements...); err != nil {
 			return fmt.Errorf("moving %s: %w", name, err)
@@ -202,10 +207,23 @@ func (s *Session) forget(ctx context.Context, name string, meta func(now time.Ti
 		return r.done(ctx, err)
 	}
 	n := s.ledger.Names
-	for _, t := range []warehouse.Table{n.Snapshot(name), n.Plan(name), n.Pending(name), n.Retry(name), n.Outcomes(name), n.Ended(name), n.Uncertain(name), n.Lock(name)} {
-		statements = append(statements, "DROP TABLE IF EXISTS "+s.table(t))
+	var drops []string
+	for _, t := range []warehouse.Table{n.Snapshot(name), n.Plan(name), n.Pending(name), n.Retry(name), n.Outcomes(name), n.Ended(name), n.Uncertain(name)} {
+		drops = append(drops, "DROP TABLE IF EXISTS "+s.table(t))
 	}
-	if err := r.Warehouse.Atomic(ctx, statements...); err != nil {
+	lock := "DROP TABLE IF EXISTS " + s.table(n.Lock(name))
+	if s.Warehouse.Dialect().DDL() {
+		err = r.Warehouse.Atomic(ctx, append(append(statements, drops...), lock)...)
+	} else { // the tables go first: without its snapshot a sync is never taken for one that has just begun
+		err = s.Warehouse.Atomic(ctx, drops...)
+		if err == nil {
+			err = r.Warehouse.Atomic(ctx, statements...)
+		}
+		if err == nil {
+			_, err = s.Warehouse.Exec(ctx, lock)
+		}
+	}
+	if err != nil {
 		return r.done(ctx, fmt.Errorf("forgetting %s: %w", name, err))
 	}
 	defer r.release()

@@ -129,10 +129,11 @@ func (s *Session) renames(ctx context.Context, kind graph.Kind, from, to string)
 }
 
 func (s *Session) moveRelations(ctx context.Context, kind graph.Kind, from, to string) error {
-	statements, err := s.renames(ctx, kind, from, to)
+	renames, err := s.renames(ctx, kind, from, to)
 	if err != nil {
 		return err
 	}
+	var statements []string
 	if kind == graph.Segment {
 		history := s.ledger.Names.SegmentHistory()
 		there, err := s.Warehouse.Exists(ctx, history)
@@ -142,6 +143,23 @@ func (s *Session) moveRelations(ctx context.Context, kind graph.Kind, from, to s
 		if d := s.Warehouse.Dialect(); there {
 			statements = append(statements, "UPDATE "+d.Table(history)+" SET segment = "+d.Text(to)+" WHERE segment = "+d.Text(from))
 		}
+	}
+	return s.rename(ctx, renames, statements)
+}
+
+// rename renames tables and changes what names them. Where an engine's transactions rename none the tables come first: a move that is
+// interrupted is found again by the rows that still have the former name.
+func (s *Session) rename(ctx context.Context, renames, statements []string) error {
+	if s.Warehouse.Dialect().DDL() {
+		return s.Warehouse.Atomic(ctx, append(statements, renames...)...)
+	}
+	if len(renames) > 0 {
+		if err := s.Warehouse.Atomic(ctx, renames...); err != nil {
+			return err
+		}
+	}
+	if len(statements) == 0 {
+		return nil
 	}
 	return s.Warehouse.Atomic(ctx, statements...)
 }
@@ -173,8 +191,12 @@ func (s *Session) moveSync(ctx context.Context, _ graph.Kind, from, to string) e
 	if err != nil {
 		return r.done(ctx, err)
 	}
-	statements = append(statements, s.ledger.UnlockSQL(from, r.holder))
-	if err := s.Warehouse.Atomic(ctx, append(statements, renames...)...); err != nil {
+	lock := from
+	if !d.DDL() { // it has been renamed by then
+		lock = to
+	}
+	statements = append(statements, s.ledger.UnlockSQL(lock, r.holder))
+	if err := s.rename(ctx, renames, statements); err != nil {
 		return r.done(ctx, err)
 	}
 	r.locked = false

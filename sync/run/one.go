@@ -450,7 +450,7 @@ func (r *one) leaving(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 		if there {
-			statements = append(statements, r.Warehouse.Dialect().CreateTableAs(r.layout.Plan, "SELECT * FROM "+r.table(r.layout.Plan)+" WHERE false"))
+			statements = append(statements, r.Warehouse.Dialect().Empty(r.layout.Plan))
 		}
 	}
 	end, err := r.endRow()

@@ -30,8 +30,12 @@ func (r *one) recover(ctx context.Context) error {
 			return err
 		}
 	}
-	late, err := r.Warehouse.Exists(ctx, r.ledger.Names.Uncertain(r.sync.Name))
+	t := r.ledger.Names.Uncertain(r.sync.Name)
+	late, err := r.Warehouse.Exists(ctx, t)
 	if err != nil || !late {
+		return err
+	}
+	if n, err := r.number(ctx, "SELECT count(*) FROM "+r.table(t)); err != nil || n == 0 { // an engine may only have emptied it
 		return err
 	}
 	return r.committerOf(m, r.holder.RunID, r.sync.Mode, nil, 0).TakeLate(ctx)

@@ -60,9 +60,5 @@ func (s *Session) upgrade(ctx context.Context, name string) error {
 	if err != nil {
 		return r.done(ctx, err)
 	}
-	statements, err := s.ledger.UpgradeSQL(ctx, m)
-	if err != nil {
-		return r.done(ctx, err)
-	}
-	return r.done(ctx, s.Warehouse.Atomic(ctx, statements...))
+	return r.done(ctx, s.ledger.Upgrade(ctx, m))
 }

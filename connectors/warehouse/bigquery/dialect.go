@@ -140,7 +140,7 @@ func (Dialect) TryCast(expr, typ string) string {
 }
 
 // Hash is Google's fingerprint (FarmHash, which BigQuery promises never to change) of the values as JSON, as a 63-bit number: BigQuery
-// hashes texts and bytes only, and in JSON NULL, '' and ('a', 'bc')/('ab', 'c') differ.
+// hashes texts and bytes only, and in JSON NULL, ” and ('a', 'bc')/('ab', 'c') differ.
 func (Dialect) Hash(exprs ...string) string {
 	if len(exprs) == 0 {
 		return "CAST(0 AS INT64)"
@@ -182,25 +182,37 @@ func (Dialect) SortArray(expr string, c warehouse.Column) string {
 func (Dialect) Comparable(expr string, c warehouse.Column) string {
 	switch t := strings.ToUpper(c.Type); {
 	case strings.HasPrefix(t, "JSON"), strings.HasPrefix(t, "ARRAY"), strings.HasPrefix(t, "STRUCT"), strings.HasPrefix(t, "RECORD"):
-		return "TO_JSON_STRING(" + expr + ")"
+		return jsonText(expr)
 	case strings.HasPrefix(t, "GEOGRAPHY"):
 		return "ST_ASTEXT(" + expr + ")"
 	}
 	return expr
 }
 
-// Slice picks parts by the hash of the row's destination key, which every plan has.
-func (d Dialect) Slice(alias string, from, to, n, highest int64) string {
-	return fmt.Sprintf("(%[1]s >= %[2]d AND %[1]s < %[3]d)", d.SliceNumber(alias, n, highest), from, to)
+// jsonText is a value's JSON, NULL for NULL: TO_JSON_STRING makes a text of that.
+func jsonText(expr string) string {
+	return "IF(" + expr + " IS NULL, NULL, TO_JSON_STRING(" + expr + "))"
+}
+
+// Slice is a range of key hashes, which are spread evenly; plans are clustered by them, so that other rows are not looked at.
+func (Dialect) Slice(alias string, from, to, n, _ int64) string {
+	hash, width := "COALESCE("+alias+".key_hash, 0)", sliceWidth(n)
+	if to >= n {
+		return fmt.Sprintf("(%s >= %d)", hash, from*width)
+	}
+	return fmt.Sprintf("(%[1]s >= %[2]d AND %[1]s < %[3]d)", hash, from*width, to*width)
 }
 
 // SliceNumber is the part a row is in. BigQuery has no row numbers to read by.
-func (d Dialect) SliceNumber(alias string, n, _ int64) string {
-	return d.Bucket("(FARM_FINGERPRINT(TO_JSON_STRING("+alias+")) & 9223372036854775807)", n)
+func (Dialect) SliceNumber(alias string, n, _ int64) string {
+	return fmt.Sprintf("LEAST(DIV(COALESCE(%s.key_hash, 0), %d), %d)", alias, sliceWidth(n), n-1)
 }
 
-// Highest is of no use here: parts are made of a hash.
-func (Dialect) Highest() string { return "count(*)" }
+// sliceWidth is how many of the 2^63 hashes a part has; the last has the rest too.
+func sliceWidth(n int64) int64 { return math.MaxInt64 / n }
+
+// Highest is of no use here: parts are made of hashes.
+func (Dialect) Highest() string { return "COUNT(*)" }
 
 // workPrefix marks tables that are needed during one build only: they expire by themselves.
 const workPrefix = "dray_work_"
@@ -215,13 +227,73 @@ func (Dialect) Work(t warehouse.Table) warehouse.Table {
 }
 
 // CreateTableAs replaces a table in one statement.
-func (d Dialect) CreateTableAs(t warehouse.Table, query string) string {
-	options := ""
+func (d Dialect) CreateTableAs(t warehouse.Table, query string, by ...string) string {
+	options := d.clusterBy(by)
 	if strings.HasPrefix(t.Name, workPrefix) {
-		options = fmt.Sprintf(" OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL %d HOUR))", workHours)
+		options += fmt.Sprintf(" OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL %d HOUR))", workHours)
 	}
 	return "CREATE OR REPLACE TABLE " + d.Table(t) + options + " AS " + query
 }
+
+func (d Dialect) clusterBy(columns []string) string {
+	if len(columns) == 0 {
+		return ""
+	}
+	quoted := make([]string, len(columns))
+	for i, c := range columns {
+		quoted[i] = d.Quote(c)
+	}
+	return " CLUSTER BY " + strings.Join(quoted, ", ")
+}
+
+// CreateTable makes a table if it is missing, a partition a day.
+func (d Dialect) CreateTable(t warehouse.Table, columns []string, day string, by ...string) string {
+	s := "CREATE TABLE IF NOT EXISTS " + d.Table(t) + " (" + strings.Join(columns, ", ") + ")"
+	if day != "" {
+		s += " PARTITION BY TIMESTAMP_TRUNC(" + d.Quote(day) + ", DAY)"
+	}
+	return s + d.clusterBy(by)
+}
+
+// Swap replaces the rows: BigQuery makes no permanent tables in a transaction. A DELETE of all rows reads none.
+func (d Dialect) Swap(t warehouse.Table, there bool, query string) (before, within []string) {
+	if !there {
+		before = []string{"CREATE TABLE IF NOT EXISTS " + d.Table(t) + " AS SELECT * FROM (" + query + ") AS q LIMIT 0"}
+	}
+	return before, []string{d.Empty(t), "INSERT INTO " + d.Table(t) + " SELECT * FROM (" + query + ") AS q"}
+}
+
+// Empty deletes all rows, which costs nothing: a table as a whole is only marked so.
+func (d Dialect) Empty(t warehouse.Table) string { return "DELETE FROM " + d.Table(t) + " WHERE TRUE" }
+
+// Discard leaves an empty table: BigQuery drops no permanent tables in a transaction.
+func (d Dialect) Discard(t warehouse.Table) string { return d.Empty(t) }
+
+// DDL is no part of transactions.
+func (Dialect) DDL() bool { return false }
+
+// Relations reads the dataset's catalogue.
+func (d Dialect) Relations(schema string) string {
+	return "SELECT table_name, table_type FROM " + d.Quote(schema) + ".INFORMATION_SCHEMA.TABLES"
+}
+
+// Order writes NULL's place as a key of its own where BigQuery has no words for it in aggregates and windows: by itself NULL is
+// less than any value.
+func (Dialect) Order(expr string, desc, nullsFirst bool) string {
+	switch {
+	case desc && nullsFirst:
+		return expr + " IS NOT NULL, " + expr + " DESC"
+	case desc:
+		return expr + " DESC"
+	case nullsFirst:
+		return expr
+	default:
+		return expr + " IS NULL, " + expr
+	}
+}
+
+// Materialized is nothing: BigQuery decides itself.
+func (Dialect) Materialized() string { return "" }
 
 // CreateView replaces a view in one statement.
 func (d Dialect) CreateView(t warehouse.Table, query string) string {
@@ -274,7 +346,7 @@ func (Dialect) Wire(expr string, c warehouse.Column) string {
 		}
 		return expr
 	case warehouse.JSON:
-		return "TO_JSON_STRING(" + expr + ")"
+		return jsonText(expr)
 	default:
 		switch {
 		case strings.HasPrefix(t, "STRING"):
@@ -305,13 +377,13 @@ func (d Dialect) Matches(expr, pattern string) string {
 // IntDiv is DIV: / gives a fraction.
 func (Dialect) IntDiv(expr string, by int64) string { return fmt.Sprintf("DIV(%s, %d)", expr, by) }
 
-// First is the first of what is gathered in order; a row stands in a struct, so that one without a value counts.
+// First is the first of what is gathered in order, rows that do not count last; it stands in a struct, for an array holds no arrays.
 func (Dialect) First(value, orderBy, where string) string {
-	v := "STRUCT(" + value + " AS v)"
 	if where != "" {
-		v = "IF(" + where + ", " + v + ", NULL)"
+		value = "IF(" + where + ", " + value + ", NULL)"
+		orderBy = "IF(" + where + ", 0, 1), " + orderBy
 	}
-	return "ARRAY_AGG(" + v + " IGNORE NULLS ORDER BY " + orderBy + " LIMIT 1)[SAFE_OFFSET(0)].v"
+	return "ARRAY_AGG(STRUCT(" + value + " AS v) ORDER BY " + orderBy + " LIMIT 1)[SAFE_OFFSET(0)].v"
 }
 
 // ReadFile is refused: files are external tables there.

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"sync"
 	"testing"
 
 	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/connectors/warehouse/carried"
 	"github.com/dray-dev/dray/connectors/warehouse/duckdb"
 	"github.com/dray-dev/dray/connectors/warehouse/postgres"
 )
@@ -20,6 +22,51 @@ const PostgresVar = "DRAY_TEST_POSTGRES"
 
 // Postgres is the server's URL; "" = the tests run on DuckDB.
 func Postgres() string { return os.Getenv(PostgresVar) }
+
+// CarriedVar names the variable with the dialect (bigquery) in whose words the tests of the engine run, executed on DuckDB by way of a
+// transpiler; CorpusVar the one with the folder where the statements are kept for an analyzer.
+const (
+	CarriedVar = "DRAY_TEST_CARRIED"
+	CorpusVar  = "DRAY_SQL_CORPUS"
+)
+
+// Carried is the dialect that the tests run in; "" = the engine's own.
+func Carried() string { return os.Getenv(CarriedVar) }
+
+// stage is what all carried warehouses of a process share.
+type stage struct {
+	transpiler *carried.Transpiler
+	corpus     *carried.Corpus
+	err        error
+}
+
+//nolint:gochecknoglobals // one child process for all tests of a package
+var theStage = sync.OnceValue(func() (s stage) {
+	if s.transpiler, s.err = carried.Start(); s.err != nil {
+		return s
+	}
+	if dir := os.Getenv(CorpusVar); dir != "" {
+		s.corpus, s.err = carried.NewCorpus(dir)
+	}
+	return s
+})
+
+func openCarried(ctx context.Context, dir, file string) (warehouse.Warehouse, error) {
+	s := theStage()
+	if s.err != nil {
+		return nil, s.err
+	}
+	for _, c := range []carried.Carrier{carried.BigQuery()} {
+		if c.Dialect.Name() == Carried() {
+			w, err := carried.Open(ctx, c, s.transpiler, s.corpus, file, dir)
+			if err != nil {
+				return nil, err
+			}
+			return w, nil
+		}
+	}
+	return nil, fmt.Errorf("%s: there is no carrier of %q", CarriedVar, Carried())
+}
 
 // Open gives a test an empty warehouse of its own: DuckDB in memory, or a database of the server.
 func Open(t testing.TB) warehouse.Warehouse {
@@ -38,6 +85,9 @@ func Open(t testing.TB) warehouse.Warehouse {
 
 // OpenAt opens the warehouse of a folder, the same at every call: a DuckDB file below it, or the folder's database of the server.
 func OpenAt(ctx context.Context, dir, file string) (warehouse.Warehouse, error) {
+	if Carried() != "" {
+		return openCarried(ctx, dir, file)
+	}
 	if Postgres() == "" {
 		w, err := duckdb.Open(ctx, map[string]any{"path": file}, dir)
 		if err != nil {

@@ -209,7 +209,7 @@ func (Dialect) Work(t warehouse.Table) warehouse.Table {
 
 // CreateTableAs replaces a table in one statement. The query may read the table that is replaced. Where views of others stand on
 // it and the columns stay the same, its rows are replaced and the table stays, so that the views do.
-func (d Dialect) CreateTableAs(t warehouse.Table, query string) string {
+func (d Dialect) CreateTableAs(t warehouse.Table, query string, _ ...string) string {
 	kind := "TABLE"
 	if strings.HasPrefix(t.Name, workPrefix) {
 		kind = "UNLOGGED TABLE"
@@ -345,4 +345,44 @@ func (Dialect) First(value, orderBy, where string) string {
 // ReadFile is refused: PostgreSQL reads no files of the project's.
 func (Dialect) ReadFile(warehouse.File) (string, error) {
 	return "", errors.New("PostgreSQL does not read files in place: load them into tables, or use DuckDB")
+}
+
+// Order is one key of an ORDER BY.
+func (Dialect) Order(expr string, desc, nullsFirst bool) string {
+	if desc {
+		expr += " DESC"
+	}
+	if nullsFirst {
+		return expr + " NULLS FIRST"
+	}
+	return expr + " NULLS LAST"
+}
+
+// Materialized keeps a common table expression from being computed where it is used.
+func (Dialect) Materialized() string { return "MATERIALIZED " }
+
+// CreateTable makes a table if it is missing.
+func (d Dialect) CreateTable(t warehouse.Table, columns []string, _ string, _ ...string) string {
+	return "CREATE TABLE IF NOT EXISTS " + d.Table(t) + " (" + strings.Join(columns, ", ") + ")"
+}
+
+// Swap replaces the table, which a transaction may do.
+func (d Dialect) Swap(t warehouse.Table, _ bool, query string) (before, within []string) {
+	return nil, []string{d.CreateTableAs(t, query)}
+}
+
+// Empty replaces the table by none of its rows: nothing of its values stays.
+func (d Dialect) Empty(t warehouse.Table) string {
+	return d.CreateTableAs(t, "SELECT * FROM "+d.Table(t)+" LIMIT 0")
+}
+
+// Discard drops the table.
+func (d Dialect) Discard(t warehouse.Table) string { return "DROP TABLE IF EXISTS " + d.Table(t) }
+
+// DDL is part of transactions.
+func (Dialect) DDL() bool { return true }
+
+// Relations reads the catalogue.
+func (d Dialect) Relations(schema string) string {
+	return "SELECT table_name, table_type FROM information_schema.tables WHERE lower(table_schema) = lower(" + d.Text(schema) + ")"
 }
