@@ -8,7 +8,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 TESTFLAGS  ?=
 BENCHFLAGS ?=
 
-.PHONY: help build test test-postgres race race-all lint fmt golden bench docs demo check clean postgres
+.PHONY: help build test test-postgres carried test-carried test-sql race race-all lint fmt golden bench docs demo check clean postgres
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,21 @@ test: ## all tests; ends with what was skipped, and why
 
 test-postgres: ## the tests of models and syncs on a PostgreSQL of their own
 	@$(GO) run ./internal/pgtest/with $(GO) run ./internal/testsum -timeout 20m -short $(TESTFLAGS) ./connectors/warehouse/... ./models/build ./models/identity ./models/profile ./models/segment ./sync/run
+
+carried: ## the transpiler by which tests run a cloud's SQL on DuckDB, from npm; Node 20 or newer
+	cd connectors/warehouse/carried/node && npm ci --ignore-scripts --no-audit --no-fund
+
+CARRIED ?= bigquery
+CORPUS  := $(CURDIR)/.corpus/$(CARRIED)
+
+test-carried: ## the tests of models and syncs in BigQuery's SQL, carried over to DuckDB; keeps every statement for test-sql
+	@test -d connectors/warehouse/carried/node/node_modules || $(MAKE) carried
+	@rm -rf $(CORPUS)
+	@DRAY_TEST_CARRIED=$(CARRIED) DRAY_SQL_CORPUS=$(CORPUS) $(GO) run ./internal/testsum -timeout 30m -short -p 1 -count 1 $(TESTFLAGS) ./connectors/warehouse/conformance ./models/build ./models/identity ./models/profile ./models/segment ./sync/run
+
+test-sql: ## BigQuery's own analyzer reads every statement that test-carried kept; its first build takes minutes and some GB
+	@test -d $(CORPUS) || $(MAKE) test-carried
+	cd internal/sqlcheck && DRAY_SQL_CORPUS=$(CORPUS) $(GO) test -count 1 -v -timeout 30m ./...
 
 postgres: ## the PostgreSQL server that tests start, from Debian's package, where it is missing
 	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { \

@@ -255,12 +255,13 @@ func (d Dialect) CreateTable(t warehouse.Table, columns []string, day string, by
 	return s + d.clusterBy(by)
 }
 
-// Swap replaces the rows: BigQuery makes no permanent tables in a transaction. A DELETE of all rows reads none.
+// Swap replaces all rows in one statement, whose query may read the table as it was: BigQuery makes no permanent tables in a
+// transaction.
 func (d Dialect) Swap(t warehouse.Table, there bool, query string) (before, within []string) {
 	if !there {
 		before = []string{"CREATE TABLE IF NOT EXISTS " + d.Table(t) + " AS SELECT * FROM (" + query + ") AS q LIMIT 0"}
 	}
-	return before, []string{d.Empty(t), "INSERT INTO " + d.Table(t) + " SELECT * FROM (" + query + ") AS q"}
+	return before, []string{"MERGE INTO " + d.Table(t) + " AS t USING (" + query + ") AS q ON FALSE WHEN NOT MATCHED BY TARGET THEN INSERT ROW WHEN NOT MATCHED BY SOURCE THEN DELETE"}
 }
 
 // Empty deletes all rows, which costs nothing: a table as a whole is only marked so.

@@ -19,8 +19,10 @@ import (
 //     and others are not known to DuckDB.
 //   - timestamp: the type TIMESTAMP, an instant, was made DuckDB's TIMESTAMP, which has no zone, outside of literals.
 //   - numeric: NUMERIC was made DECIMAL, which is DECIMAL(18, 3) to DuckDB, and DECIMAL(38, 9) lost its digits in casts.
+//   - safe_cast: SAFE_CAST was left as it is where it is an argument of a function.
 //   - offset: [SAFE_OFFSET(n)] was left as it is before a field; LIMIT 1 in an ARRAY_AGG of which only the first element is taken is
 //     left out, for DuckDB has none there.
+//   - insert row: INSERT ROW of a MERGE is INSERT to DuckDB.
 //   - information_schema: the catalogue of a dataset is DuckDB's, of that schema.
 //   - null order: NULL is the least value unless said otherwise; a setting of DuckDB.
 //
@@ -32,10 +34,16 @@ func BigQuery() Carrier {
 		out: lexer{names: `"`, texts: `'`},
 	}
 	return Carrier{
-		Dialect: bigquery.Dialect{}, Setup: bigQueryMacros(), before: c.before, after: c.after,
+		Dialect: inMain{bigquery.Dialect{}}, Setup: bigQueryMacros(), before: c.before, after: c.after,
 		Type: bigQueryType, Script: bigQueryScript,
 	}
 }
+
+// inMain is the dialect where a name without a dataset is in DuckDB's main, as the client's default dataset would have it.
+type inMain struct{ bigquery.Dialect }
+
+// DefaultSchema is main.
+func (inMain) DefaultSchema() string { return "main" }
 
 // bigQueryMacros are the functions that DuckDB lacks.
 func bigQueryMacros() []string {
@@ -146,6 +154,10 @@ func (c bigQuery) after(sql string) (string, error) {
 		switch {
 		case t.is("CARRY_TIMESTAMP"):
 			t.s = "TIMESTAMPTZ"
+		case t.is("SAFE_CAST"):
+			t.s = "TRY_CAST"
+		case t.is("ROW") && at(tokens, i-2).is("INSERT"):
+			continue
 		case t.kind == word && strings.HasPrefix(t.s, "CARRY_NUMERIC"):
 			size := digits.FindAllString(t.s, -1)
 			t.s = "DECIMAL(" + strings.Join(size, ", ") + ")"
