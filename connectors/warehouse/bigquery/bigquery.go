@@ -133,7 +133,9 @@ func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // probe proves that jobs can be run, and finds out where, if it was not said.
 func (w *Warehouse) probe(ctx context.Context) error {
-	if _, err := w.dry(ctx, "SELECT 1"); err != nil {
+	soon := *w
+	soon.patience = min(w.patience, 30*time.Second) // an address that is wrong is told before everybody has left
+	if _, err := soon.dry(ctx, "SELECT 1"); err != nil {
 		return openError(err)
 	}
 	if w.o.location != "" || w.o.dataset == "" {

@@ -657,6 +657,7 @@ func TestLargeLoad(t *testing.T) {
 		"the request is lost": {method: "upload", times: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newServer(t)
 			into := loadTable(s)
 			w := connect(t, s, nil)
@@ -673,6 +674,25 @@ func TestLargeLoad(t *testing.T) {
 				t.Errorf("got %d, %v: %d rows", got, err, len(into.rows))
 			}
 		})
+	}
+}
+
+// Rows that fail while they are sent leave nothing behind.
+func TestLargeLoadOfFailingRows(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	into := loadTable(s)
+	w := connect(t, s, nil)
+	wrong := errors.New("of the caller")
+	i := 0
+	_, err := w.Load(t.Context(), warehouse.Table{Schema: "dray", Name: "outcomes"}, []string{"n", "t"}, func() ([]any, error) {
+		if i++; i > 200_000 {
+			return nil, wrong
+		}
+		return []any{int64(i), strings.Repeat("x", 100)}, nil
+	})
+	if !errors.Is(err, wrong) || len(into.rows) > 0 || len(s.ran) > 0 {
+		t.Errorf("got %v, %d rows, ran %v", err, len(into.rows), s.ran)
 	}
 }
 

@@ -281,7 +281,11 @@ func hasCode(err error, code int) bool {
 // unanswered tells whether a request may have been carried out although it failed: nothing came back, or what says nothing of it.
 func unanswered(err error) bool {
 	var e *googleapi.Error
-	if errors.As(err, &e) {
+	var known *warehouse.QueryError
+	switch {
+	case errors.As(err, &known): // it was not sent
+		return false
+	case errors.As(err, &e):
 		return e.Code >= http.StatusInternalServerError
 	}
 	return !isCredential(err)
