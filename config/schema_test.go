@@ -79,7 +79,7 @@ func TestSchemaRefusesWhatDoesNot(t *testing.T) {
 	sync := "syncs: [{name: a, model: m, destination: d, object: o, mode: upsert, key: {id: id}, "
 	for _, text := range []string{
 		"modles: []", "models: {a: {}}", "models: [{sql: x}]", "models: [{name: a, sqll: x}]", "models: [{name: a, materialized: tabel}]",
-		"holdout: 5", "alerts: [{on: [fell], to: x}]", "retention: soon", "warehouse: {type: snowflake}", "vars: [a]",
+		"holdout: 5", "alerts: [{on: [fell], to: x}]", "retention: soon", "warehouse: {type: oracle}", "vars: [a]",
 		"targets: {dev: {shema: x}}", "targets: {dev: {retention: 3d}}", "targets: {dev: {schema: x, version: 1}}",
 		"segments: [{name: a, entity: b, where: {trait: x, gte: 1, lt: 2}}]", "segments: [{name: a, entity: b, where: {trait: x}}]",
 		"segments: [{name: a, entity: b, where: {all: []}}]", "segments: [{name: a, entity: b, where: {did: x, then: 5, at: 1}}]",

@@ -59,23 +59,23 @@ type SQLFile struct{ Path, Text string }
 // Warehouse says which engine and how to reach it. Options holds every key but type, as the engine's connector takes them.
 type Warehouse struct {
 	Node
-	Type        string   `yaml:"type" dray:"required,enum=duckdb|postgres|bigquery|snowflake,unsupported=snowflake" doc:"The engine. Each has keys of its own."`
+	Type        string   `yaml:"type" dray:"required,enum=duckdb|postgres|bigquery|snowflake" doc:"The engine. Each has keys of its own."`
 	Path        string   `yaml:"path" dray:"for=duckdb" doc:"The file, from the project's folder; it is made where there is none. Default: <name>.duckdb."`
 	MemoryLimit string   `yaml:"memory_limit" dray:"for=duckdb" doc:"How much memory DuckDB may use before it spills to disk: 4GB, 80%. Default: DuckDB's own."`
 	Threads     int      `yaml:"threads" dray:"for=duckdb" doc:"How many threads DuckDB uses. Default: one a core."`
 	Wait        Duration `yaml:"wait" dray:"for=duckdb" doc:"How long to wait for a file that another process has open. Default: 5s."`
 
 	URL              string `yaml:"url" dray:"for=postgres" doc:"postgres://user:password@host:5432/database; with a password in it, a reference. Or the keys that follow."`
-	Host             string `yaml:"host" dray:"for=postgres" doc:"The server; a folder of sockets where it begins with /."`
-	Port             string `yaml:"port" dray:"for=postgres" doc:"Default: 5432."`
-	User             string `yaml:"user" dray:"for=postgres" doc:"Who connects."`
-	Password         string `yaml:"password" dray:"for=postgres,secret" doc:"The user's password."`
-	Database         string `yaml:"database" dray:"for=postgres" doc:"The database."`
+	Host             string `yaml:"host" dray:"for=postgres|snowflake" doc:"The server; a folder of sockets where it begins with /. Snowflake's default: what account says."`
+	Port             string `yaml:"port" dray:"for=postgres|snowflake" doc:"Default: 5432; Snowflake's 443."`
+	User             string `yaml:"user" dray:"for=postgres|snowflake" doc:"Who connects."`
+	Password         string `yaml:"password" dray:"for=postgres|snowflake,secret" doc:"The user's password."`
+	Database         string `yaml:"database" dray:"for=postgres|snowflake" doc:"The database."`
 	SSLMode          string `yaml:"sslmode" dray:"for=postgres,enum=disable|allow|prefer|require|verify-ca|verify-full" doc:"How the connection is encrypted. Default: prefer."`
-	Role             string `yaml:"role" dray:"for=postgres" doc:"A role that is taken on after connecting (SET ROLE)."`
-	StatementTimeout string `yaml:"statement_timeout" dray:"for=postgres" doc:"How long one statement may take: 30m. Default: the server's."`
+	Role             string `yaml:"role" dray:"for=postgres|snowflake" doc:"A role that is taken on after connecting (SET ROLE); Snowflake's default: the user's."`
+	StatementTimeout string `yaml:"statement_timeout" dray:"for=postgres|snowflake" doc:"How long one statement may take: 30m. Default: the server's."`
 	WorkMem          string `yaml:"work_mem" dray:"for=postgres" doc:"Memory of one hash or sort. Default: 64MB."`
-	Connections      string `yaml:"connections" dray:"for=postgres" doc:"How many connections at most. Default: 8."`
+	Connections      string `yaml:"connections" dray:"for=postgres|snowflake" doc:"How many connections at most. Default: 8."`
 
 	GoogleProject     string         `yaml:"project" dray:"for=bigquery" doc:"The project's id where Dray's dataset is, and all datasets of which no other project is said."`
 	Dataset           string         `yaml:"dataset" dray:"for=bigquery" doc:"The dataset of tables that SQL names without one. Dray's own tables are in schema:."`
@@ -91,6 +91,18 @@ type Warehouse struct {
 	StorageReadAPI    *bool          `yaml:"storage_read_api" dray:"for=bigquery" doc:"Whether large results are read by the Storage Read API, where the permission for it is there. Default: true."`
 	APIEndpoint       string         `yaml:"api_endpoint" dray:"for=bigquery" doc:"Another address of the REST API: a private one, or a stand-in."`
 	StorageAPIAddress string         `yaml:"storage_api_endpoint" dray:"for=bigquery" doc:"Another address of the Storage Read API: host:port."`
+
+	Account          string `yaml:"account" dray:"for=snowflake" doc:"The account's identifier: myorg-myaccount, or a locator with its region, xy12345.eu-central-1."`
+	PrivateKey       string `yaml:"private_key" dray:"for=snowflake,secret" doc:"The user's private key: PKCS #8 in PEM, or what stands between its first and last line."`
+	PrivateKeyPath   string `yaml:"private_key_path" dray:"for=snowflake" doc:"The file of the key instead, from the project's folder."`
+	KeyPassphrase    string `yaml:"private_key_passphrase" dray:"for=snowflake,secret" doc:"What opens an encrypted key."`
+	Authenticator    string `yaml:"authenticator" dray:"for=snowflake,enum=snowflake|snowflake_jwt|oauth" doc:"How to sign in: with a password, a key or a token. Default: with what is set."`
+	Token            string `yaml:"token" dray:"for=snowflake,secret" doc:"An OAuth access token. It is not renewed."`
+	SnowflakeCompute string `yaml:"warehouse" dray:"for=snowflake" doc:"The virtual warehouse that computes. Default: the user's."`
+	DefaultSchema    string `yaml:"schema" dray:"for=snowflake" doc:"The schema of tables that SQL names without one. Dray's own tables are in the project's schema:."`
+	QueryTag         string `yaml:"query_tag" dray:"for=snowflake" doc:"A text that is put into the query tag of every statement, beside Dray's own: the command, the sync, the run."`
+	SessionKeepAlive bool   `yaml:"client_session_keep_alive" dray:"for=snowflake" doc:"Whether idle sessions are kept from ending after four hours. Default: false."`
+	Protocol         string `yaml:"protocol" dray:"for=snowflake,enum=https|http" doc:"http is for a stand-in on this machine. Default: https."`
 
 	// Options are the keys of the engine that are written, for whoever opens it.
 	Options map[string]any `yaml:"-"`

@@ -21,6 +21,7 @@ import (
 	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/connectors/warehouse/bigquery"
 	"github.com/dray-dev/dray/connectors/warehouse/postgres"
+	"github.com/dray-dev/dray/connectors/warehouse/snowflake"
 	"github.com/dray-dev/dray/internal/diag"
 )
 
@@ -74,6 +75,9 @@ func Warehouses() []Warehouse {
 		}},
 		Warehouse{"postgres", func(ctx context.Context, options map[string]any, dir string) (warehouse.Warehouse, error) {
 			return nilOnError(postgres.Open(ctx, options, dir))
+		}},
+		Warehouse{"snowflake", func(ctx context.Context, options map[string]any, dir string) (warehouse.Warehouse, error) {
+			return nilOnError(snowflake.Open(ctx, options, dir))
 		}},
 	)
 	sort.Slice(all, func(i, j int) bool { return all[i].Type < all[j].Type })
