@@ -12,7 +12,7 @@ import (
 // window reaches back to. It is kept in histories with a guard, and judges the engine by the snapshot alone.
 type gone struct {
 	certain map[string]bool // keys of the snapshot before anything was sent; true = known as they are
-	sent    map[string]bool // of them, those that a remove was sent of
+	sent    map[string]bool // of them, those that a remove was sent of and took effect, or will
 	present map[string]bool // keys of the model in the run before
 	began   time.Time       // of the run
 	rows    int             // of the snapshot when it began
@@ -59,17 +59,22 @@ func (h *story) before() {
 	h.gone.certain, h.gone.rows, h.gone.began, h.gone.read, h.gone.sent = certain, len(certain), h.clock, false, map[string]bool{}
 }
 
-// goes takes a remove before it has an effect. What a run that was killed had in flight is doubtful once the next one recovered,
-// which it has before its first request; h.mu is held.
-func (h *story) goes(k string) {
+// goes takes a request that is about to be answered so: what was refused has not gone. What a run that was killed had in flight is
+// doubtful once the next one recovered, which it has before its first request; h.mu is held.
+func (h *story) goes(changes []hookChange, a reaction) {
 	if !h.judged() {
 		return
 	}
-	if !h.gone.read && h.gone.killed {
-		h.gone.certain = h.standing()
+	g := &h.gone
+	if !g.read && g.killed {
+		g.certain = h.standing()
+		g.rows = max(g.rows, len(g.certain))
 	}
-	if h.gone.read = true; h.gone.certain[k] {
-		h.gone.sent[k] = true
+	g.read = true
+	for i, c := range changes {
+		if k := canonical(c.Key); c.Operation == "remove" && a.applied(i) && g.certain[k] {
+			g.sent[k] = true
+		}
 	}
 }
 
@@ -85,6 +90,9 @@ func (h *story) within(allowed bool) {
 		present[k] = true
 	}
 	n := len(g.sent)
+	if g.killed { // what recovery found counts, of which a run that sends nothing tells nothing
+		g.rows = max(g.rows, h.shape.keys)
+	}
 	if h.shape.mode != "mirror" { // forgotten
 		after := h.standing()
 		for k, certain := range g.certain {

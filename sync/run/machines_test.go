@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/internal/leaks"
 	"github.com/dray-dev/dray/internal/pgtest"
 	"github.com/dray-dev/dray/sync/report"
 	"github.com/dray-dev/dray/sync/run"
@@ -19,7 +20,7 @@ import (
 
 var postgres pgtest.Server
 
-func TestMain(m *testing.M) { os.Exit(postgres.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(leaks.Check(postgres.Main(m))) }
 
 // reachable is a warehouse that several machines reach, as DuckDB is not: what lets a run take over at once there must not here.
 type reachable struct{ warehouse.Warehouse }

@@ -479,6 +479,7 @@ func (h *story) RoundTrip(req *http.Request) (*http.Response, error) {
 		h.pending = append(h.pending, lateRequest{h.runNo + a.late - 1, append([]hookChange(nil), b.Changes...)})
 	}
 	h.log("  %s: %s", a.what, described(b.Changes))
+	h.goes(b.Changes, a)
 	if a.kill && h.process != nil {
 		h.process.die()
 	}
@@ -526,9 +527,6 @@ func (h *story) expect(b *hookBody) {
 			h.dedupe[k] = map[string]bool{}
 		}
 		h.dedupe[k][c.DedupeID] = true
-		if c.Operation == "remove" {
-			h.goes(k)
-		}
 		if h.shape.mode == "insert" && len(h.dedupe[k]) > 1 {
 			h.wrong("%s was inserted under two dedupe ids", k)
 		}

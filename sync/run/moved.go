@@ -199,8 +199,10 @@ func (s *Session) moveSync(ctx context.Context, _ graph.Kind, from, to string) e
 	if err := s.rename(ctx, renames, statements); err != nil {
 		return r.done(ctx, err)
 	}
-	r.locked = false
-	r.release() // the lock in the warehouse is free under its new name
+	defer r.release()
+	if err := r.unlocked(ctx); err != nil { // the lock in the warehouse is free under its new name
+		return err
+	}
 	return s.State.Rename(ctx, s.Project.Schema, from, to)
 }
 
