@@ -661,6 +661,7 @@ func TestLargeLoad(t *testing.T) {
 			s := newServer(t)
 			into := loadTable(s)
 			w := connect(t, s, nil)
+			w.patience = 10 * time.Minute // the server reads all of it, on a machine that may be slow
 			if f != nil {
 				s.faults = []*fault{f}
 			}

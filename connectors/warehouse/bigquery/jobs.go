@@ -61,18 +61,19 @@ func (w *Warehouse) labels(ctx context.Context) map[string]string {
 // run runs a statement to its end. What may pass is tried again: in the job's name where it may have been taken, under a new one
 // where it failed for certain.
 func (w *Warehouse) run(ctx context.Context, statement string) (*bq.Job, error) {
-	return w.jobs(ctx, func(ctx context.Context, id string) (*bq.Job, error) {
+	return w.jobs(ctx, w.patience, func(ctx context.Context, id string) (*bq.Job, error) {
 		q := w.query(ctx, statement)
 		q.JobID = id
 		return q.Run(ctx)
 	})
 }
 
-func (w *Warehouse) jobs(ctx context.Context, start func(ctx context.Context, id string) (*bq.Job, error)) (*bq.Job, error) {
+// jobs starts a job, which may take as long as limit, and waits for its end.
+func (w *Warehouse) jobs(ctx context.Context, limit time.Duration, start func(ctx context.Context, id string) (*bq.Job, error)) (*bq.Job, error) {
 	pause := w.pause
 	for try := 1; ; try++ {
 		id := newID()
-		j, err := w.insert(ctx, id, start)
+		j, err := w.insert(ctx, id, limit, start)
 		if err != nil {
 			return nil, err
 		}
@@ -104,14 +105,14 @@ func passing(err error) bool {
 
 // insert hands a job over. An answer that is lost leaves open whether it was taken: the job is looked up by its id, and handed over
 // again, under the same id, only if it is not there. BigQuery refuses an id that it has, so that a statement cannot run twice.
-func (w *Warehouse) insert(ctx context.Context, id string, start func(ctx context.Context, id string) (*bq.Job, error)) (_ *bq.Job, err error) {
+func (w *Warehouse) insert(ctx context.Context, id string, limit time.Duration, start func(ctx context.Context, id string) (*bq.Job, error)) (_ *bq.Job, err error) {
 	defer func() {
 		if err != nil && ctx.Err() != nil { // it may have been taken
 			w.abandon(ctx, id)
 			err = ctx.Err()
 		}
 	}()
-	deadline := time.Now().Add(w.patience)
+	deadline := time.Now().Add(limit)
 	for ctx.Err() == nil {
 		try, cancel := context.WithDeadline(ctx, deadline)
 		j, err := start(try, id)

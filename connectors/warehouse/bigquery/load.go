@@ -11,6 +11,7 @@ import (
 	"time"
 
 	bq "cloud.google.com/go/bigquery"
+	"google.golang.org/api/googleapi"
 
 	"github.com/dray-dev/dray/connectors/warehouse"
 )
@@ -18,6 +19,9 @@ import (
 // whole is how many bytes of rows are kept, so that an upload that broke can be repeated. Beyond it rows are sent as they come, and
 // an upload that breaks fails the load.
 const whole = 16 << 20
+
+// longest is how long an upload may take.
+const longest = 24 * time.Hour
 
 // Load appends rows by one load job, which takes all of them or none. Rows that are streamed in would be there sooner, but no
 // statement could change them for half an hour ("Limitations" of "Transform data with data manipulation language" in BigQuery's
@@ -50,7 +54,11 @@ func (w *Warehouse) Load(ctx context.Context, t warehouse.Table, columns []strin
 	}
 	repeats := lines.row == nil && lines.rest.Len() == 0
 	broken := false
-	done, err := w.jobs(ctx, func(ctx context.Context, id string) (*bq.Job, error) {
+	limit := w.patience
+	if !repeats { // all of it takes as long as it takes; each chunk no longer than a request
+		limit = longest
+	}
+	done, err := w.jobs(ctx, limit, func(ctx context.Context, id string) (*bq.Job, error) {
 		if broken {
 			return nil, &warehouse.QueryError{Msg: "an upload to BigQuery broke", Err: warehouse.ErrEngine, Hint: "run again"}
 		}
@@ -63,6 +71,7 @@ func (w *Warehouse) Load(ctx context.Context, t warehouse.Table, columns []strin
 		source.SourceFormat = bq.JSON
 		load := of.LoaderFrom(source)
 		load.JobID, load.Labels, load.JobTimeout = id, w.labels(ctx), w.o.timeout
+		load.MediaOptions = []googleapi.MediaOption{googleapi.ChunkTransferTimeout(w.patience)}
 		load.CreateDisposition, load.WriteDisposition = bq.CreateNever, bq.WriteAppend
 		return load.Run(ctx)
 	})
