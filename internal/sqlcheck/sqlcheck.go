@@ -44,8 +44,11 @@ func New() (*Analyzer, error) {
 		return nil, err
 	}
 	a := &Analyzer{known: map[string]googlesql.Googlesql_TypeNode{}}
-	steps := []func() error{
-		language.EnableMaximumLanguageFeatures,
+	steps := []func() error{language.EnableMaximumLanguageFeatures}
+	for _, feature := range lacking() { // before the functions are chosen by them
+		steps = append(steps, func() error { return language.DisableLanguageFeature(feature) })
+	}
+	steps = append(steps,
 		func() error { return language.SetProductMode(googlesql.ProductModeProductExternal) },
 		language.SetSupportsAllStatementKinds,
 		func() error { return language.EnableReservableKeyword("QUALIFY", true) },
@@ -56,10 +59,7 @@ func New() (*Analyzer, error) {
 		},
 		func() (err error) { a.options, err = googlesql.NewAnalyzerOptions2(); return err },
 		func() error { return a.options.SetLanguage(language) },
-	}
-	for _, feature := range lacking() {
-		steps = append(steps, func() error { return language.DisableLanguageFeature(feature) })
-	}
+	)
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, err
@@ -68,13 +68,14 @@ func New() (*Analyzer, error) {
 	return a, nil
 }
 
-// lacking are features of GoogleSQL that BigQuery documents not to have: arrays are no values to compare, to group or to order by, and
-// floating point numbers are none to group by in a statement that GoogleSQL's other users may run.
+// lacking are features of GoogleSQL that are not taken for granted of BigQuery: arrays and JSON are no values to compare, to group or to
+// order by, texts are not joined with numbers, and time has microseconds.
 func lacking() []googlesql.LanguageFeature {
 	return []googlesql.LanguageFeature{
 		googlesql.LanguageFeatureFeatureArrayEquality, googlesql.LanguageFeatureFeatureArrayOrdering, googlesql.LanguageFeatureFeatureGroupByArray,
 		googlesql.LanguageFeatureFeatureTimestampNanos, googlesql.LanguageFeatureFeatureTimestampPicos, googlesql.LanguageFeatureFeatureJsonTypeComparison,
-		googlesql.LanguageFeatureFeatureDisallowGroupByFloat,
+		googlesql.LanguageFeatureFeatureConcatMixedTypes, googlesql.LanguageFeatureFeatureV13ConcatMixedTypes,
+		googlesql.LanguageFeatureFeatureV11ArrayEquality, googlesql.LanguageFeatureFeatureV13ArrayOrdering, googlesql.LanguageFeatureFeatureV12GroupByArray,
 	}
 }
 

@@ -54,7 +54,7 @@ func TestAnalyzerRefuses(t *testing.T) {
 		"SELECT a || 'x' FROM `d`.`t`":                           "No matching signature",
 		"SELECT CAST(a AS VARCHAR) FROM `d`.`t`":                 "Type not found",
 		"SELECT a FROM `d`.`t` WHERE tags = tags":                "ARRAY",
-		"SELECT FIRST(a ORDER BY a) FROM `d`.`t`":                "Function not found",
+		"SELECT FIRST(a ORDER BY a) FROM `d`.`t`":                "FIRST",
 		"SELECT count(*) FILTER (WHERE a > 1) FROM `d`.`t`":      "Syntax error",
 		"SELECT a % 2 FROM `d`.`t`":                              "Syntax error",
 		"DELETE FROM `d`.`t`":                                    "WHERE",

@@ -325,7 +325,7 @@ func TestIncrementalOfAnotherType(t *testing.T) {
 // Rows with a NULL in their key are replaced like others: else each build would add them once more.
 func TestIncrementalNullKey(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, model("m", "incremental", "select null::int as a, 1 as b", "a", "b"))
+	f := newFixture(t, model("m", "incremental", "select nullif(1, 1) as a, 1 as b", "a", "b"))
 	f.mustRun(f.hooks)
 	f.mustRun(f.hooks)
 	f.expect("select count(*) from dray.m", "1")
@@ -365,7 +365,7 @@ func TestFailuresStopWhatDependsOnThem(t *testing.T) {
 
 func TestEveryTestKind(t *testing.T) {
 	t.Parallel()
-	orders := model("orders", "table", "select * from (values (1, 10, 'open', 1), (2, 11, 'closed', 1), (3, 99, 'lost', 2), (4, null, null, 2)) t(id, customer, status, n)")
+	orders := model("orders", "table", "select 1 as id, 10 as customer, 'open' as status, 1 as n union all select 2, 11, 'closed', 1 union all select 3, 99, 'lost', 2 union all select 4, null, null, 2")
 	orders.Tests = &config.ModelTests{
 		Unique: []config.Strings{{"id"}, {"n"}, {"n", "id"}}, NotNull: []string{"id", "customer"},
 		AcceptedValues: map[string][]string{"status": {"open", "closed"}, "n": {"1", "2"}},
@@ -407,7 +407,7 @@ func TestEveryTestKind(t *testing.T) {
 // In a test {{ this }} is what was just built, in a scratch build the scratch one; in the query of the model it is what was there.
 func TestThisInTests(t *testing.T) {
 	t.Parallel()
-	m := model("m", "table", "select {{ var('n') }} as n, true as ok, 2.0::double precision as d, 1.50::decimal(9,2) as e, '007' as code")
+	m := model("m", "table", "select {{ var('n') }} as n, true as ok, 2.0e0 as d, cast(1.50 as numeric(9,2)) as e, '007' as code")
 	m.Tests = &config.ModelTests{
 		SQL:            []string{"select * from {{ this }} where n > 1"},
 		AcceptedValues: map[string][]string{"ok": {"true"}, "d": {"1", "2"}, "e": {"1.5"}, "code": {"7", "007"}},
@@ -458,7 +458,7 @@ func TestMissingSources(t *testing.T) {
 // customers is built from orders: orders' relationship can be tested only after it, and customers does not wait for the test.
 func TestLaterTests(t *testing.T) {
 	t.Parallel()
-	orders := model("orders", "table", "select * from (values (1, 10), (2, 99)) t(id, customer)")
+	orders := model("orders", "table", "select 1 as id, 10 as customer union all select 2, 99")
 	orders.Tests = &config.ModelTests{Relationships: map[string]string{"customer": "customers.id"}}
 	f := newFixture(t, orders, model("customers", "table", "select customer as id from {{ ref('orders') }} where customer < 50"),
 		model("report", "view", "select * from {{ ref('orders') }}"))

@@ -155,7 +155,7 @@ func (r *runner) window(n *compile.Node, prior warehouse.Table, columns []wareho
 		return nil, nil
 	}
 	d := r.prog.Dialect
-	column, ok := timeColumn(n.Model, columns)
+	column, typ, ok := timeColumn(n.Model, columns)
 	if !ok {
 		return nil, diag.At(n.Model.At("lookback"), "model.lookback", "lookback of model %s needs to know when: it has no loaded_at, and no column of its primary key is a date or a time", n.Name).
 			WithHint("add loaded_at: COLUMN, or say {%% if is_incremental() %%} in the query, where {{ this.lookback }} is the interval")
@@ -165,23 +165,32 @@ func (r *runner) window(n *compile.Node, prior warehouse.Table, columns []wareho
 		if alias == "" {
 			return begin
 		}
-		return alias + "." + d.Quote(column) + " >= " + begin
+		value := alias + "." + d.Quote(column)
+		if !strings.EqualFold(typ, d.Type(warehouse.Timestamp)) { // not every engine compares a day with a time
+			value = d.Cast(value, warehouse.Timestamp)
+		}
+		return value + " >= " + begin
 	}, nil
 }
 
-// timeColumn is the column that says how old a row of a model is.
-func timeColumn(m *config.Model, columns []warehouse.Column) (string, bool) {
+// timeColumn is the column that says how old a row of a model is, and its type.
+func timeColumn(m *config.Model, columns []warehouse.Column) (name, typ string, ok bool) {
 	if m.LoadedAt != "" {
-		return m.LoadedAt, true
+		for _, c := range columns {
+			if strings.EqualFold(c.Name, m.LoadedAt) {
+				typ = c.Type
+			}
+		}
+		return m.LoadedAt, typ, true
 	}
 	for _, key := range m.PrimaryKey {
 		for _, c := range columns {
 			if strings.EqualFold(c.Name, key) && (c.Kind == warehouse.Date || c.Kind == warehouse.Timestamp) {
-				return c.Name, true
+				return c.Name, c.Type, true
 			}
 		}
 	}
-	return "", false
+	return "", "", false
 }
 
 // widen adds the columns that are new. It comes before the transaction, for engines that have no such statements in one: a column
@@ -207,11 +216,11 @@ func (r *runner) merge(n *compile.Node, fresh warehouse.Table, added []warehouse
 		columns = append(columns, d.Quote(c.Name))
 	}
 	if window != nil {
-		statements = append(statements, fmt.Sprintf("DELETE FROM %s WHERE %s", d.Table(n.Relation), window(d.Table(n.Relation))))
+		statements = append(statements, fmt.Sprintf("DELETE FROM %s WHERE %s", d.Table(n.Relation), window(d.Quote(n.Relation.Name))))
 	}
 	if len(n.Model.PrimaryKey) > 0 {
 		statements = append(statements, fmt.Sprintf("DELETE FROM %s WHERE EXISTS (SELECT 1 FROM %s f WHERE %s)",
-			d.Table(n.Relation), d.Table(fresh), r.sameKey(n, "f", d.Table(n.Relation))))
+			d.Table(n.Relation), d.Table(fresh), r.sameKey(n, "f", d.Quote(n.Relation.Name))))
 	}
 	list := strings.Join(columns, ", ")
 	return append(statements,

@@ -13,7 +13,7 @@ func (b *builder) pool(ctx context.Context) (string, error) {
 	for level := len(b.spec.Entity.Identifiers); level >= 2; level-- {
 		parts := []string{fmt.Sprintf("SELECT lo AS a, hi AS b FROM %s WHERE lo <> hi", b.values[level])}
 		for _, s := range b.stages {
-			if up := s.above(level); s.has(level) && strings.Contains(up, "h") {
+			if up := s.above(level, b.bigint()); s.has(level) && strings.Contains(up, "h") {
 				parts = append(parts, fmt.Sprintf(`SELECT m.lo, s.up
 	FROM (SELECT h%d AS h, %s AS up FROM %s) AS s JOIN (SELECT h, lo, hi FROM %s WHERE lo <> hi) AS m ON s.h = m.h
 	WHERE s.up <> m.lo AND s.up <> m.hi`, level, up, s.table, b.values[level]))
@@ -41,7 +41,7 @@ FROM (`+strings.Join(parts, "\n\tUNION ALL ")+`) AS e`)
 // graph's shape. Surrogates are hashes, hence the orders: rotations of their bits, every other one reversed (see order).
 func (b *builder) components(ctx context.Context, edges string) (string, error) {
 	if edges == "" {
-		return b.create(ctx, "labels", fmt.Sprintf("SELECT CAST(NULL AS %[1]s) AS v, CAST(NULL AS %[1]s) AS label LIMIT 0", bigint))
+		return b.create(ctx, "labels", fmt.Sprintf("SELECT CAST(NULL AS %[1]s) AS v, CAST(NULL AS %[1]s) AS label LIMIT 0", b.bigint()))
 	}
 	var rounds []string
 	for {

@@ -150,6 +150,6 @@ func (b *builder) readOnce(ctx context.Context) (unique bool, err error) {
 		}
 		clashes = append(clashes, "SELECT count(*) AS n FROM "+b.values[level+1]+" WHERE clash")
 	}
-	n, err := b.ints(ctx, "SELECT CAST(sum(n) AS "+bigint+") FROM ("+strings.Join(clashes, " UNION ALL ")+") AS c")
+	n, err := b.ints(ctx, "SELECT CAST(sum(n) AS "+b.bigint()+") FROM ("+strings.Join(clashes, " UNION ALL ")+") AS c")
 	return err == nil && n[0] == 0, err
 }

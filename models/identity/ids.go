@@ -225,7 +225,7 @@ func takenQuery(born, used string) string {
 	q := fmt.Sprintf(`SELECT x.comp FROM %[1]s AS x JOIN (SELECT profile_id, min(oldest) AS first FROM %[1]s GROUP BY profile_id HAVING count(*) > 1) AS d
 ON d.profile_id = x.profile_id AND d.first <> x.oldest`, born)
 	if used != "" {
-		q += fmt.Sprintf("\nUNION SELECT x.comp FROM %s AS x WHERE x.profile_id IN (SELECT id FROM (%s) AS u WHERE id IS NOT NULL)", born, used)
+		q += fmt.Sprintf("\nUNION DISTINCT SELECT x.comp FROM %s AS x WHERE x.profile_id IN (SELECT id FROM (%s) AS u WHERE id IS NOT NULL)", born, used)
 	}
 	return q
 }
@@ -294,7 +294,7 @@ func (b *builder) count(ctx context.Context, ids, born, refused, moves string) e
 		turned = "(SELECT count(*) FROM " + refused + ")"
 	}
 	query := fmt.Sprintf("SELECT (SELECT count(*) FROM %s), (SELECT count(*) FROM %s), (SELECT count(*) FROM %s), CAST(%s AS %s)",
-		b.d.Table(b.spec.Target), ids, born, turned, bigint)
+		b.d.Table(b.spec.Target), ids, born, turned, b.bigint())
 	if moves != "" {
 		query += fmt.Sprintf(", (SELECT count(*) FROM %[1]s WHERE rule = 'merge'), (SELECT count(*) FROM %[1]s WHERE rule = 'split')", moves)
 	}

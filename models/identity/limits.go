@@ -99,7 +99,7 @@ func (b *builder) decide(ctx context.Context, disputed string) (*verdict, error)
 
 // writeVerdict loads what was decided: (h, comp, refused), one of the two NULL.
 func (b *builder) writeVerdict(ctx context.Context, v *verdict) error {
-	_, err := b.create(ctx, "verdict", fmt.Sprintf("SELECT CAST(NULL AS %[1]s) AS h, CAST(NULL AS %[1]s) AS comp, CAST(NULL AS %[1]s) AS refused LIMIT 0", bigint))
+	_, err := b.create(ctx, "verdict", fmt.Sprintf("SELECT CAST(NULL AS %[1]s) AS h, CAST(NULL AS %[1]s) AS comp, CAST(NULL AS %[1]s) AS refused LIMIT 0", b.bigint()))
 	if err != nil {
 		return err
 	}

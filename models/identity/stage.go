@@ -27,7 +27,7 @@ func (s stage) has(level int) bool {
 }
 
 // above is the surrogate of a row's most trusted value above a level; NULL where there is none.
-func (s stage) above(level int) string {
+func (s stage) above(level int, bigint string) string {
 	var more []string
 	for _, l := range s.levels {
 		if l < level {
@@ -150,12 +150,12 @@ func (b *builder) loadValues(ctx context.Context, level int) (err error) {
 	var parts []string
 	for _, s := range b.stages {
 		if s.has(level) {
-			parts = append(parts, fmt.Sprintf("SELECT h%d AS h, v%d AS v, seen, %s AS up FROM %s WHERE h%d IS NOT NULL", level, level, s.above(level), s.table, level))
+			parts = append(parts, fmt.Sprintf("SELECT h%d AS h, v%d AS v, seen, %s AS up FROM %s WHERE h%d IS NOT NULL", level, level, s.above(level, b.bigint()), s.table, level))
 		}
 	}
 	if len(parts) == 0 {
 		parts = []string{fmt.Sprintf("SELECT CAST(NULL AS %s) AS h, %s AS v, %s AS seen, CAST(NULL AS %s) AS up LIMIT 0",
-			bigint, b.d.Cast("NULL", warehouse.Text), b.d.Cast("NULL", warehouse.Timestamp), bigint)}
+			b.bigint(), b.d.Cast("NULL", warehouse.Text), b.d.Cast("NULL", warehouse.Timestamp), b.bigint())}
 	}
 	b.values[level], err = b.create(ctx, fmt.Sprintf("val%d", level), `SELECT h, min(v) AS value, min(v) <> max(v) AS clash, min(seen) AS first_seen_at, max(seen) AS last_seen_at, min(up) AS lo, max(up) AS hi
 FROM (`+strings.Join(parts, "\n\tUNION ALL ")+`) AS s

@@ -11,7 +11,7 @@ func (b *builder) finishHere(ctx context.Context, edges string) (string, error) 
 	if err != nil {
 		return "", fmt.Errorf("reading the last edges: %w", err)
 	}
-	labels, err := b.create(ctx, "labels", fmt.Sprintf("SELECT CAST(NULL AS %[1]s) AS v, CAST(NULL AS %[1]s) AS label LIMIT 0", bigint))
+	labels, err := b.create(ctx, "labels", fmt.Sprintf("SELECT CAST(NULL AS %[1]s) AS v, CAST(NULL AS %[1]s) AS label LIMIT 0", b.bigint()))
 	if err != nil {
 		return "", err
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/dray-dev/dray/connectors/warehouse"
 )
 
-// bigint is the type of surrogates on every engine.
-const bigint = "BIGINT"
+// bigint is the type of surrogates.
+func (b *builder) bigint() string { return b.d.Type(warehouse.Int) }
 
 // table names a work table, quoted. A killed build may leave some; the next one replaces them.
 func (b *builder) table(name string) string { return b.d.Table(b.workTable(name)) }

@@ -225,8 +225,8 @@ func (c *Committer) merged(x string, plain bool) []string {
 
 // markUncertain gives rows the term that delivery found: no shorter than an earlier one, unless the clock was set back since.
 func (c *Committer) markUncertain(snapshot, x, key, where string) string {
-	return fmt.Sprintf("UPDATE %s AS s SET hash = %d, uncertain_until = x.until FROM %s x WHERE s.dest_key = x.%s AND (%s)",
-		snapshot, plan.HashUncertain, x, key, where)
+	return fmt.Sprintf("UPDATE %s AS s SET %s = %d, uncertain_until = x.until FROM %s x WHERE s.dest_key = x.%s AND (%s)",
+		snapshot, c.W.Dialect().Quote("hash"), plan.HashUncertain, x, key, where)
 }
 
 // write inserts snapshot rows: with the values that were acknowledged, or, for an add that was not answered, with none.
@@ -255,7 +255,7 @@ func (c *Committer) write(snapshot, x, where, now string, known bool) string {
 	if !known {
 		hash, at = fmt.Sprint(plan.HashUncertain), "NULL"
 	}
-	names = append(names, "key_hash", "hash", "remote_id", "origin", "acknowledged_at", "uncertain_until", "theirs")
+	names = append(names, "key_hash", d.Quote("hash"), "remote_id", "origin", "acknowledged_at", "uncertain_until", "theirs")
 	values = append(values, "x.key_hash", hash, "coalesce(x.o_remote, x.remote_id)", origin, "CAST("+at+" AS "+d.Type(warehouse.Timestamp)+")", "x.until",
 		"CASE WHEN strpos(coalesce(x.theirs, ''), x.o_theirs) > 0 THEN x.theirs ELSE nullif(coalesce(x.theirs, '') || coalesce(x.o_theirs, ''), '') END")
 	return "INSERT INTO " + snapshot + " (" + strings.Join(names, ", ") + ") SELECT " + strings.Join(values, ", ") + " FROM " + x + " x WHERE " + where
@@ -284,8 +284,8 @@ func (c *Committer) inserted(x string, plain bool) []string {
 		done = "(" + acknowledged + " OR class = 'uncertain')"
 	}
 	out := []string{
-		fmt.Sprintf("INSERT INTO %s (primary_key, dest_key, key_hash, hash, remote_id, origin, acknowledged_at) SELECT x.primary_key, x.dest_key, x.key_hash, 0, x.o_remote, coalesce(x.o_origin, 'created'), CAST(%s AS %s) FROM %s x WHERE operation = 'add' AND %s AND NOT coalesce(matched, false)",
-			snapshot, d.Time(c.Now()), d.Type(warehouse.Timestamp), x, done),
+		fmt.Sprintf("INSERT INTO %s (primary_key, dest_key, key_hash, %s, remote_id, origin, acknowledged_at) SELECT x.primary_key, x.dest_key, x.key_hash, 0, x.o_remote, coalesce(x.o_origin, 'created'), CAST(%s AS %s) FROM %s x WHERE operation = 'add' AND %s AND NOT coalesce(matched, false)",
+			snapshot, d.Quote("hash"), d.Time(c.Now()), d.Type(warehouse.Timestamp), x, done),
 		"DELETE FROM " + pending + " WHERE dest_key IN (SELECT dest_key FROM " + x + " x WHERE class <> 'deferred')",
 	}
 	if c.has(destination.OpRemove) { // of rows that do not consent any more

@@ -22,7 +22,7 @@ func (c *Committer) submit(x string) string {
 		values = append(values, "x."+d.Quote(col.Column))
 	}
 	for _, col := range plan.TailColumns() {
-		names = append(names, col)
+		names = append(names, d.Quote(col))
 		values = append(values, "x."+col)
 	}
 	names = append(names, "since", "uncertain_until", "job", "seq")
@@ -50,7 +50,9 @@ func (c *Committer) Ended(ctx context.Context, job string, have []string, rows [
 		}
 		cols = append(cols, q)
 	}
-	cols = append(cols, plan.TailColumns()...)
+	for _, col := range plan.TailColumns() {
+		cols = append(cols, d.Quote(col))
+	}
 	there, err := c.W.Exists(ctx, e.Plan)
 	if err != nil {
 		return err

@@ -75,8 +75,8 @@ func (c *Committer) TakeLate(ctx context.Context) error {
 func (c *Committer) takeLate(ctx context.Context) ([]string, error) {
 	d, t, snapshot := c.W.Dialect(), c.table(c.Names.Uncertain(c.Sync)), c.table(c.Names.Snapshot(c.Sync))
 	x := "(SELECT key_hash, max(until) AS until FROM " + t + " GROUP BY key_hash)"
-	out := []string{fmt.Sprintf("UPDATE %s AS s SET hash = %d, uncertain_until = greatest(coalesce(s.uncertain_until, x.until), x.until) FROM %s x WHERE s.key_hash = x.key_hash",
-		snapshot, plan.HashUncertain, x)}
+	out := []string{fmt.Sprintf("UPDATE %s AS s SET %s = %d, uncertain_until = greatest(coalesce(s.uncertain_until, x.until), x.until) FROM %s x WHERE s.key_hash = x.key_hash",
+		snapshot, d.Quote("hash"), plan.HashUncertain, x)}
 	have, err := c.W.Columns(ctx, "SELECT * FROM "+t)
 	if err != nil {
 		return nil, err
@@ -90,8 +90,8 @@ func (c *Committer) takeLate(ctx context.Context) ([]string, error) {
 		names = append(names, q)
 		values = append(values, "max("+q+")")
 	}
-	return append(out, fmt.Sprintf("INSERT INTO %s (%s, key_hash, hash, origin, uncertain_until) SELECT %s, key_hash, %d, %s, max(until) FROM %s u WHERE dest_key IS NOT NULL AND key_hash NOT IN (SELECT key_hash FROM %[1]s) GROUP BY key_hash",
-		snapshot, strings.Join(names, ", "), strings.Join(values, ", "), plan.HashUncertain, d.Text(c.origin()), t)), nil
+	return append(out, fmt.Sprintf("INSERT INTO %s (%s, key_hash, %s, origin, uncertain_until) SELECT %s, key_hash, %d, %s, max(until) FROM %s u WHERE dest_key IS NOT NULL AND key_hash NOT IN (SELECT key_hash FROM %[1]s) GROUP BY key_hash",
+		snapshot, strings.Join(names, ", "), d.Quote("hash"), strings.Join(values, ", "), plan.HashUncertain, d.Text(c.origin()), t)), nil
 }
 
 // origin is that of a row of which the vendor told nothing.

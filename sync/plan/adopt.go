@@ -24,7 +24,7 @@ func (l *Layout) AdoptQuery(o Options) string {
 		remote, origin, theirs = "s.remote_id", "coalesce(s.origin, 'adopted') AS origin", "s.theirs"
 		known = " LEFT JOIN " + l.snapshotFrom(o.Standing, o.Now) + " s ON s.dest_key = m.dest_key"
 	}
-	names = append(names, l.keyHash("m.dest_key")+" AS key_hash", hash+" AS hash", remote, origin,
+	names = append(names, l.keyHash("m.dest_key")+" AS key_hash", hash+" AS "+l.hash(), remote, origin,
 		d.Time(o.Now)+" AS acknowledged_at", d.Cast("NULL", warehouse.Timestamp)+" AS uncertain_until", theirs)
 	first := ""
 	if l.dedupes() {

@@ -220,7 +220,7 @@ func (l *Layout) rekeyed() string {
 		mask = append(mask, l.differs(i, value, nil))
 	}
 	if l.special() {
-		set.WriteString(", hash = " + d.Hash(hashed...))
+		set.WriteString(", " + l.hash() + " = " + d.Hash(hashed...))
 	}
 	return set.String() + ", changed = CASE WHEN s.hash >= 0 THEN " + strings.Join(mask, " || ") + " END"
 }

@@ -166,7 +166,7 @@ func (l *Layout) diffSQL(o Options) string {
 	}
 	snapshot := l.snapshotFrom(o.Standing, o.Now)
 	join := "dest_key"
-	n := "SELECT m.*, " + l.rowHash("m") + " AS hash"
+	n := "SELECT m.*, " + l.rowHash("m") + " AS " + l.hash()
 	if !l.IntKey() {
 		join = "key_hash"
 		n += ", " + l.keyHash("m.dest_key") + " AS key_hash"
@@ -177,7 +177,7 @@ func (l *Layout) diffSQL(o Options) string {
 		nKey = "CASE WHEN n.dest_key IS NOT NULL THEN n.key_hash END"
 	}
 	pass := "n.hash IS DISTINCT FROM s.hash"
-	narrow := join + ", hash"
+	narrow := join + ", " + l.hash()
 	if l.Sync.Refresh > 0 {
 		pass += " OR " + l.due("s", o.Now)
 		if narrow += ", acknowledged_at"; l.IntKey() {
@@ -358,7 +358,7 @@ func (l *Layout) changeColumns(o Options) string {
 	if !l.IntKey() {
 		keyHash = "coalesce(j.key_hash, s.key_hash)"
 	}
-	cols = append(cols, keyHash+" AS key_hash", hash+" AS hash", "s.hash AS s_hash",
+	cols = append(cols, keyHash+" AS key_hash", hash+" AS "+l.hash(), "s.hash AS s_hash",
 		"CASE WHEN "+left+" THEN "+l.leaving()+" WHEN j.sk IS NOT NULL THEN 'update' ELSE 'add' END AS operation",
 		"j.dest_key IS NULL AND NOT ("+left+") AS null_key", left+" AS gone", "j.sk IS NOT NULL AS matched",
 		"CASE WHEN "+left+" OR j.sk IS NULL THEN NULL ELSE "+strings.Join(mask, " || ")+" END AS mask",

@@ -20,7 +20,7 @@ func (l *Layout) insertSQL(o Options) string {
 		return a + ".key_hash = " + b + ".key_hash AND " + a + ".dest_key = " + b + ".dest_key"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "WITH n AS (SELECT m.*, %s AS hash, %s AS key_hash FROM (%s) m)", l.rowHash("m"), l.keyHash("m.dest_key"), l.mapped(&o))
+	fmt.Fprintf(&b, "WITH n AS (SELECT m.*, %s AS %s, %s AS key_hash FROM (%s) m)", l.rowHash("m"), l.hash(), l.keyHash("m.dest_key"), l.mapped(&o))
 	never := "s.dest_key IS NULL"
 	if o.Backfill != nil {
 		never = "n.picked AND " + never
@@ -43,8 +43,8 @@ func (l *Layout) insertSQL(o Options) string {
 	fmt.Fprintf(&b, ",\na AS (SELECT %s, n.key_hash, n.hash, %s AS event_at, %s AS was_uncertain, false AS expired, s.dest_key IS NOT NULL AS matched%s FROM n LEFT JOIN %s s ON %s%s WHERE %s)",
 		l.list("n"), l.eventAt("n"), owed, not, snapshot, on("s", "n"), owedJoin, never)
 	if o.Pending != nil && o.Backfill == nil {
-		fmt.Fprintf(&b, ",\nb AS (SELECT %s, p.key_hash, %s AS hash, %s AS event_at, p.uncertain_until AS was_uncertain, true AS expired, false AS matched%s FROM (SELECT %s, key_hash, uncertain_until FROM %s) p LEFT JOIN n ON %s WHERE n.dest_key IS NULL%s)",
-			l.list("p"), l.rowHash("p"), d.Cast("NULL", warehouse.Timestamp), withdrawn, l.pendingColumns(o.Pending), l.owedFrom(o)+" o", on("p", "n"), stays)
+		fmt.Fprintf(&b, ",\nb AS (SELECT %s, p.key_hash, %s AS %s, %s AS event_at, p.uncertain_until AS was_uncertain, true AS expired, false AS matched%s FROM (SELECT %s, key_hash, uncertain_until FROM %s) p LEFT JOIN n ON %s WHERE n.dest_key IS NULL%s)",
+			l.list("p"), l.rowHash("p"), l.hash(), d.Cast("NULL", warehouse.Timestamp), withdrawn, l.pendingColumns(o.Pending), l.owedFrom(o)+" o", on("p", "n"), stays)
 	}
 	changes := "SELECT * FROM a"
 	if o.Pending != nil && o.Backfill == nil {
@@ -155,8 +155,8 @@ func (l *Layout) RememberSQL(o Options) []string {
 	}
 	d := l.Dialect
 	mark := func(since int64, state string) string {
-		return fmt.Sprintf("UPDATE %s SET hash = %d WHERE dest_key IN (SELECT dest_key FROM %s WHERE operation = '%s' AND state = '%s')",
-			d.Table(l.Names.Snapshot(l.Sync.Name)), since, d.Table(l.Plan), Forget, state)
+		return fmt.Sprintf("UPDATE %s SET %s = %d WHERE dest_key IN (SELECT dest_key FROM %s WHERE operation = '%s' AND state = '%s')",
+			d.Table(l.Names.Snapshot(l.Sync.Name)), l.hash(), since, d.Table(l.Plan), Forget, state)
 	}
 	return []string{mark(l.leftSince(o), newlyLeft), mark(0, cameBack)}
 }

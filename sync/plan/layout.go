@@ -301,6 +301,9 @@ func (l *Layout) rowHash(alias string) string {
 	return d.Hash(exprs...)
 }
 
+// hash is the column of that name: a word of its own in some dialects.
+func (l *Layout) hash() string { return l.Dialect.Quote("hash") }
+
 func (l *Layout) hashed(i int) bool { f := l.Sync.Fields[i]; return f.Trigger && f.Write != "on_add" }
 
 func (l *Layout) keyHash(destKey string) string {

@@ -91,7 +91,7 @@ func NewPager(w Querier, c *Changes, held []destination.Operation, asJSON bool, 
 	}
 	p.keys, p.width = len(l.SentKeys()), len(cols)
 	old := l.DestKey
-	cols = append(cols, "key_hash", "coalesce(hash, 0)", "operation", "remote_id", "changed", "was_uncertain",
+	cols = append(cols, "key_hash", "coalesce("+d.Quote("hash")+", 0)", "operation", "remote_id", "changed", "was_uncertain",
 		d.Wire("old_dest_key", warehouse.Column{Type: old.Type, Kind: old.Kind}))
 	p.theirs, p.reason = -1, -1
 	if len(l.IfEmpty()) > 0 {

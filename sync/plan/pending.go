@@ -54,7 +54,7 @@ func (l *Layout) PreparePending(ctx context.Context, w Querier, st Standing, hav
 			case "key_hash":
 				cols = append(cols, l.keyHash("c.dest_key")+" AS key_hash")
 			case "hash":
-				cols = append(cols, "CASE WHEN c.operation IN ('add', 'update', 'rekey') THEN "+l.rowHash("c")+" ELSE c.hash END AS hash")
+				cols = append(cols, "CASE WHEN c.operation IN ('add', 'update', 'rekey') THEN "+l.rowHash("c")+" ELSE c.hash END AS "+l.hash())
 			default:
 				cols = append(cols, "c."+c[0])
 			}
@@ -125,9 +125,9 @@ func (l *Layout) pendingRest(have []string) string {
 	var cols []string
 	for _, c := range l.pendingTail() {
 		if slices.Contains(have, c[0]) {
-			cols = append(cols, l.Dialect.TryCast(c[0], c[1])+" AS "+c[0])
+			cols = append(cols, l.Dialect.TryCast(l.Dialect.Quote(c[0]), c[1])+" AS "+l.Dialect.Quote(c[0]))
 		} else {
-			cols = append(cols, "CAST(NULL AS "+c[1]+") AS "+c[0])
+			cols = append(cols, "CAST(NULL AS "+c[1]+") AS "+l.Dialect.Quote(c[0]))
 		}
 	}
 	return strings.Join(cols, ", ")
@@ -202,7 +202,7 @@ func JobPage(ctx context.Context, w Querier, d warehouse.Dialect, t warehouse.Ta
 		schema.Fields = append(schema.Fields, destination.Column{Name: c.Name, Path: config.SplitPath(c.Name), Kind: c.Kind, Type: c.Type})
 	}
 	ts := warehouse.Column{Type: d.Type(warehouse.Timestamp), Kind: warehouse.Timestamp}
-	cols = append(cols, "key_hash", "coalesce(hash, 0)", "operation", "remote_id", "changed",
+	cols = append(cols, "key_hash", "coalesce("+d.Quote("hash")+", 0)", "operation", "remote_id", "changed",
 		d.Wire("CASE WHEN uncertain_until IS NULL OR was_uncertain > uncertain_until THEN was_uncertain ELSE uncertain_until END", ts))
 	rows, err := w.Query(ctx, "SELECT "+strings.Join(cols, ", ")+" FROM "+d.Table(t)+" WHERE job = "+d.Text(job)+" ORDER BY seq")
 	if err != nil {

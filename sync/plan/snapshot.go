@@ -86,7 +86,7 @@ func (l *Layout) emptySnapshot() string {
 		cols = append(cols, "CAST(NULL AS "+c.Type+") AS "+d.Quote(c.Column))
 	}
 	for _, c := range l.snapshotTail() {
-		cols = append(cols, "CAST(NULL AS "+c[1]+") AS "+c[0])
+		cols = append(cols, "CAST(NULL AS "+c[1]+") AS "+d.Quote(c[0]))
 	}
 	return "SELECT " + strings.Join(cols, ", ") + " LIMIT 0"
 }
@@ -140,10 +140,10 @@ func (l *Layout) carriedSnapshot(st Standing, now time.Time) string {
 	for _, c := range append(l.Kept(), l.kept(st, now)...) {
 		outer = append(outer, "c."+d.Quote(c.Column))
 	}
-	outer = append(outer, l.keyHash("c.dest_key")+" AS key_hash", "CAST(coalesce(c.hash, "+l.snapshotHash("c")+") AS "+d.HashType()+") AS hash",
+	outer = append(outer, l.keyHash("c.dest_key")+" AS key_hash", "CAST(coalesce(c.hash, "+l.snapshotHash("c")+") AS "+d.HashType()+") AS "+l.hash(),
 		"c.remote_id", "c.origin", "c.acknowledged_at", "c.uncertain_until", "c.theirs")
 	return "SELECT " + strings.Join(outer, ", ") + " FROM (SELECT " + strings.Join(inner, ", ") + ", " + hash +
-		" AS hash, o.remote_id, o.origin, o.acknowledged_at, " + until + " AS uncertain_until, o.theirs FROM " +
+		" AS " + l.hash() + ", o.remote_id, o.origin, o.acknowledged_at, " + until + " AS uncertain_until, o.theirs FROM " +
 		d.Table(l.Names.Snapshot(l.Sync.Name)) + " o) c"
 }
 

@@ -195,7 +195,7 @@ func (s *Session) Retry(ctx context.Context, name string) (int64, error) {
 		return 0, err
 	}
 	d := s.Warehouse.Dialect()
-	n, err := s.Warehouse.Exec(ctx, fmt.Sprintf("UPDATE %s SET next_attempt_at = CAST(%s AS %s), first_at = CAST(%[2]s AS %[3]s), attempts = 0, parked = false", d.Table(t),
+	n, err := s.Warehouse.Exec(ctx, fmt.Sprintf("UPDATE %s SET next_attempt_at = CAST(%s AS %s), first_at = CAST(%[2]s AS %[3]s), attempts = 0, parked = false WHERE true", d.Table(t),
 		d.Time(s.deps.now().Add(-time.Second)), d.Type(warehouse.Timestamp)))
 	if err != nil {
 		return 0, fmt.Errorf("freeing the rejected rows of %s: %w", name, err)

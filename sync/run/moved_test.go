@@ -112,7 +112,7 @@ func TestMovedRelations(t *testing.T) {
 	r := newReceiver(t)
 	p := profiles(t, r, "segment: all_ads\nmode: mirror\non_remove: delete\nkey: {id: profile_id}\nfields: {email: email, since: entered_at}")
 	p.replace("- {name: people, primary_key: id, sql: \"select * from {{ source('raw', 'people') }}\"}",
-		"- {name: people, primary_key: id, materialized: incremental, sql: \"select *, now() as made from {{ source('raw', 'people') }} {% if is_incremental() %} where id > 100 {% endif %}\"}")
+		"- {name: people, primary_key: id, materialized: incremental, sql: \"select *, current_timestamp as made from {{ source('raw', 'people') }} {% if is_incremental() %} where id > 100 {% endif %}\"}")
 	if rep := p.must(0); rep.Delivered.Add != 3 {
 		t.Fatalf("%s", canonical(rep))
 	}
