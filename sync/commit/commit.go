@@ -342,7 +342,7 @@ func (c *Committer) retries(x string, plain bool) []string {
 	ts := d.Type(warehouse.Timestamp)
 	wait := "CASE WHEN class = 'not_found' THEN 86400 ELSE least(300 * pow(2, least(coalesce(x.attempts, 0), 12)), 86400) END"
 	return append(out, fmt.Sprintf("INSERT INTO %s (key_hash, row_hash, operation, reason, attempts, first_at, last_at, next_attempt_at, code, message, parked) SELECT x.key_hash, x.hash, x.operation, x.class, coalesce(x.attempts, 0) + 1, coalesce(x.first_failed_at, CAST(%[2]s AS %[3]s)), CAST(%[2]s AS %[3]s), %[4]s, x.o_code, x.o_message, coalesce(x.first_failed_at, CAST(%[2]s AS %[3]s)) < %[5]s FROM %[6]s x WHERE class = 'rejected'%[7]s",
-		t, now, ts, d.AddSeconds("CAST("+now+" AS "+ts+")", "CAST("+wait+" AS BIGINT)"), d.Time(c.Now().Add(-c.GiveUpAfter)), x, c.alsoNotFound()))
+		t, now, ts, d.AddSeconds("CAST("+now+" AS "+ts+")", d.Cast(wait, warehouse.Int)), d.Time(c.Now().Add(-c.GiveUpAfter)), x, c.alsoNotFound()))
 }
 
 // alsoNotFound: in update mode a record that is not there is looked for again within a day; in the other modes an add follows.

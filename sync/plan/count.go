@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/internal/diag"
 )
 
@@ -159,7 +160,7 @@ func keyNames(columns []Column) string {
 
 // search counts the keys that stand in several rows of the model, and those rows.
 func (l *Layout) search(ctx context.Context, w Querier) (keys, rows int64, err error) {
-	query := "SELECT count(*), CAST(coalesce(sum(n), 0) AS BIGINT) FROM (SELECT dest_key, count(*) AS n FROM (" + l.mapped(nil) +
+	query := "SELECT count(*), " + l.Dialect.Cast("coalesce(sum(n), 0)", warehouse.Int) + " FROM (SELECT dest_key, count(*) AS n FROM (" + l.mapped(nil) +
 		") m WHERE dest_key IS NOT NULL GROUP BY dest_key HAVING count(*) > 1) g"
 	found, err := w.Query(ctx, query)
 	if err != nil {

@@ -241,7 +241,7 @@ func (l *Layout) withdrawn() string {
 func (l *Layout) due(alias string, now time.Time) string {
 	all := int64(l.Sync.Refresh / time.Second)
 	spread := all / 3
-	after := fmt.Sprintf("CAST(%d + %s AS BIGINT)", all-spread, l.Dialect.Bucket(alias+".key_hash", spread+1))
+	after := l.Dialect.Cast(fmt.Sprintf("%d + %s", all-spread, l.Dialect.Bucket(alias+".key_hash", spread+1)), warehouse.Int)
 	return fmt.Sprintf("(%[1]s.hash >= 0 AND %s <= %s)", alias, l.Dialect.AddSeconds(alias+".acknowledged_at", after), l.Dialect.Time(now))
 }
 

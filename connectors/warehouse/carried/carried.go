@@ -250,7 +250,7 @@ func (w *Warehouse) own(sql string) string {
 }
 
 // wrapper is a method of a test's own warehouse around this one.
-var wrapper = regexp.MustCompile(`_test\..*\.(Exec|Atomic|Query|Columns|step)(\.func[\d.]+)*$`)
+var wrapper = regexp.MustCompile(`_test\..*\.(Exec|Atomic|Query|Columns|Estimate|step)(\.func[\d.]+)*$`)
 
 // ofTest tells whether the statement is a test's own, which is DuckDB's already: test files make their tables and look at
 // results in its words. What the tests of the dialects themselves run is carried, and what passes through a test's own wrapper is
