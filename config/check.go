@@ -59,6 +59,9 @@ func (c *checker) project(p *Project) {
 	}
 	c.identifier(p.Node, "schema", "schema", p.Schema)
 	c.warehouse(p.Warehouse)
+	if p.DBT != nil && p.DBT.good("max_age") && p.DBT.Has("max_age") && p.DBT.MaxAge.Duration <= 0 {
+		c.problem(p.DBT.At("max_age"), "config.type", "%q wants more than nothing", "max_age").WithHint("max_age: 2d")
+	}
 	for _, t := range p.Targets {
 		if !projectName.MatchString(t.Name) {
 			c.problem(t.Pos, "config.name", "%q is no name for a target", shorten(t.Name)).WithHint("letters, digits, _ and -")
@@ -386,7 +389,7 @@ func (c *checker) segment(s *Segment) {
 	}
 }
 
-var relationText = regexp.MustCompile(`^(?:\{\{)?\s*(?:ref|source|identity|profiles|segment)\s*\(\s*(?:['"][^'"]*['"]\s*,\s*)?['"]([^'"]*)['"]\s*\)\s*(?:\}\})?$`)
+var relationText = regexp.MustCompile(`^(?:\{\{)?\s*(?:ref|source|identity|profiles|segment)\s*\(\s*(?:['"][^'"]*['"]\s*,\s*)?['"]([^'"]*)['"]\s*(?:,\s*v(?:ersion)?\s*=\s*['"]?[\w.]+['"]?\s*)?\)\s*(?:\}\})?$`)
 
 // readName is the name of what an input's from: reads; "" where that is no relation.
 func readName(from string) string {

@@ -163,6 +163,8 @@ func noun(t reflect.Type) string {
 		return "source file"
 	case reflect.TypeFor[ColumnIs]():
 		return "column"
+	case reflect.TypeFor[DBT]():
+		return "dbt"
 	case reflect.TypeFor[ModelTests]():
 		return "tests"
 	case reflect.TypeFor[EntityGuard]():

@@ -37,6 +37,7 @@ func chapters() []chapter {
 		{"Columns", "Written as `column: {…}` under a source's table or a model.", reflect.TypeFor[ColumnIs]()},
 		{"Models", "Named queries, in SQL with Jinja: `ref source var target this is_incremental identity profiles segment now`. A file " +
 			"`models/<name>.sql` that no YAML mentions is a model too, with the defaults below.", reflect.TypeFor[Model]()},
+		{"dbt", "What stands in a dbt project beside this one.", reflect.TypeFor[DBT]()},
 		{"Model tests", "", reflect.TypeFor[ModelTests]()},
 		{"Entities", "Who is modelled.", reflect.TypeFor[Entity]()},
 		{"Identifiers", "", reflect.TypeFor[Identifier]()},

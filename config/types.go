@@ -37,7 +37,7 @@ type Project struct {
 	Destinations []*Destination `yaml:"destinations" doc:"Configured connections to tools."`
 	Syncs        []*Sync        `yaml:"syncs" doc:"What is delivered where."`
 	Alerts       []*Alert       `yaml:"alerts" doc:"Who hears of syncs that are not well."`
-	DBT          any            `yaml:"dbt" dray:"unsupported" doc:"A dbt project whose models ref() finds."`
+	DBT          *DBT           `yaml:"dbt" doc:"A dbt project, whose models ref() and whose sources source() find."`
 	Macros       []SQLFile      `yaml:"-"` // macros/*.sql
 }
 
@@ -148,6 +148,15 @@ type SourceTable struct {
 	LoadedAt string              `yaml:"loaded_at" doc:"The column that says when a row was loaded."`
 	Fresh    Duration            `yaml:"fresh" doc:"How old the newest row may be, by loaded_at: syncs that read the table stop when it is older."`
 	Columns  map[string]ColumnIs `yaml:"columns" doc:"What Dray should know of single columns."`
+}
+
+// DBT is a dbt project beside this one.
+type DBT struct {
+	Node
+	Manifest string   `yaml:"manifest" dray:"required" doc:"The manifest.json that dbt writes to its target folder, from the project's folder. Its run_results.json and sources.json are read beside it."`
+	MaxAge   Duration `yaml:"max_age" doc:"An older manifest is an error. Default: any age."`
+	Owner    string   `yaml:"owner" doc:"Whose the syncs without a team are in dbt's docs: a name or a mail address. Default: the project's name."`
+	URL      string   `yaml:"url" doc:"Where people find the syncs, for dbt's docs."`
 }
 
 // ColumnIs says what a source's column is.

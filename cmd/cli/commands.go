@@ -8,6 +8,7 @@ func (a *app) addCommands(root *cobra.Command) {
 		a.initCommand(),
 		a.validateCommand(),
 		a.compileCommand(),
+		a.dbtCommand(),
 
 		a.buildCommand(),
 		a.testCommand(),

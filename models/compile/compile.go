@@ -110,6 +110,10 @@ func (p *Program) relation(n *Node) error {
 	case graph.Source:
 		return p.source(n)
 	case graph.Model:
+		if n.DBT != nil {
+			n.from = p.dbt(n)
+			return nil
+		}
 		if n.Model.Table != "" {
 			id, err := p.Graph.Reference(n.Model.Table)
 			if err != nil {
@@ -141,6 +145,10 @@ func (p *Program) source(n *Node) error {
 		n.from = p.Dialect.Table(t)
 		return nil
 	}
+	if n.DBT != nil {
+		n.from = p.dbt(n)
+		return nil
+	}
 	if n.SourceTable != nil {
 		t := warehouse.Table{Database: n.Source.Database, Schema: n.Source.Schema, Name: n.SourceTable.Name}
 		if d, ok := p.Dialect.(defaultSchema); ok && t.Schema == "" {
@@ -161,6 +169,14 @@ func (p *Program) source(n *Node) error {
 		return &diag.Error{Pos: n.SourceFile.At("path"), Code: "source.file", Msg: fmt.Sprintf("file %s of source %s cannot be read", n.SourceFile.Name, n.Source.Name), Err: err}
 	}
 	return p.zoned(n, from)
+}
+
+// dbt is the FROM item of a relation of dbt's: as dbt itself writes it, because how it quotes decides what a name means.
+func (p *Program) dbt(n *Node) string {
+	if n.DBT.SQL != "" {
+		return n.DBT.SQL
+	}
+	return p.Dialect.Table(warehouse.Table{Database: n.DBT.Database, Schema: n.DBT.Schema, Name: n.DBT.Identifier})
 }
 
 // zoned makes from what the node's source is read from. Where the source names a time zone, its naive timestamps become UTC here,
@@ -264,6 +280,10 @@ func (p *Program) resolve(rel jinja.Relation) (jinja.Name, error) {
 	n := p.byID[id]
 	name := p.name(n.Relation)
 	name.SQL = n.from
+	if n.DBT != nil {
+		name.Database, name.Schema, name.Identifier = n.DBT.Database, n.DBT.Schema, n.DBT.Identifier
+		return name, nil
+	}
 	if n.SourceTable != nil {
 		name.Database, name.Schema, name.Identifier = n.Source.Database, n.Source.Schema, n.SourceTable.Name
 	}

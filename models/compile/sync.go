@@ -14,6 +14,7 @@ import (
 	"github.com/dray-dev/dray/connectors/destination"
 	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/models/dbt"
 	"github.com/dray-dev/dray/models/graph"
 	"github.com/dray-dev/dray/models/identity"
 	"github.com/dray-dev/dray/models/segment"
@@ -41,6 +42,7 @@ type Sync struct {
 	Keys     [][]KeyColumn
 	Fields   []Field
 	Fresh    []Freshness   // what must be fresh before anything is sent
+	DBT      []dbt.Demand  // what dbt must have found before anything is sent
 	Via      string        // the sync whose snapshot holds the record ids
 	LoadedAt string        // the column `backfill --since` compares; "" = none
 	Refresh  time.Duration // what was acknowledged longer ago is sent again; 0 = never
@@ -181,7 +183,7 @@ func (s *Sync) input(p *Program, n *graph.Node, read reader) error {
 		s.Source = graph.ID("entity." + c.Entity)
 		from = "SELECT p.* FROM " + p.From(s.Source) + " p"
 	default:
-		if err := s.model(p, n); err != nil {
+		if err := s.model(p); err != nil {
 			return err
 		}
 		from = "SELECT p.* FROM " + p.From(s.Source) + " p"
@@ -271,11 +273,20 @@ func (s *Sync) fresh(p *Program, n *graph.Node) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(own)) {
-		required := p.Graph.Node(graph.Source, name)
-		if required == nil {
-			required = p.Graph.Node(graph.Model, name)
+		required, ofDBT := p.Graph.Required(name)
+		if ofDBT != nil {
+			s.DBT = append(s.DBT, dbt.Demand{Relation: ofDBT, Within: own[name].Duration})
+			continue
 		}
 		add(required, own[name].Duration, s.Config.Requires.At("fresh."+name))
+	}
+	if s.Config.Requires == nil {
+		return
+	}
+	for _, name := range s.Config.Requires.Tests {
+		if _, ofDBT := p.Graph.Required(name); ofDBT != nil {
+			s.DBT = append(s.DBT, dbt.Demand{Relation: ofDBT})
+		}
 	}
 }
 
@@ -323,23 +334,20 @@ func (s *Sync) heldOut(p *Program) {
 }
 
 // model finds which model or source a sync of `model:` reads, and its key.
-func (s *Sync) model(p *Program, n *graph.Node) error {
-	for _, id := range n.Parents {
-		parent := p.Graph.Nodes[id]
-		switch {
-		case parent.Kind == graph.Model && refersTo(s.Config.Model, parent.Name):
-			s.Source = id
-			s.PrimaryKey = parent.Model.PrimaryKey
-			s.LoadedAt = parent.Model.LoadedAt
-		case parent.Kind == graph.Source && s.Source == "":
-			s.Source = id
-			if parent.SourceTable != nil {
-				s.LoadedAt = parent.SourceTable.LoadedAt
-			}
-		}
+func (s *Sync) model(p *Program) error {
+	id, err := p.Graph.Reference(s.Config.Model)
+	if err != nil {
+		err.Pos = s.Config.At("model")
+		return err
 	}
-	if s.Source == "" {
+	s.Source = id
+	switch read := p.Graph.Nodes[id]; {
+	case read.Kind != graph.Model && read.Kind != graph.Source:
 		return diag.At(s.Config.At("model"), "sync.model", "there is no model %q", s.Config.Model)
+	case read.Model != nil:
+		s.PrimaryKey, s.LoadedAt = read.Model.PrimaryKey, read.Model.LoadedAt
+	case read.SourceTable != nil:
+		s.LoadedAt = read.SourceTable.LoadedAt
 	}
 	if len(s.PrimaryKey) == 0 && len(s.Config.Key) > 0 {
 		// A source has no declared key: its rows are known by the destination's.
@@ -348,11 +356,6 @@ func (s *Sync) model(p *Program, n *graph.Node) error {
 		}
 	}
 	return nil
-}
-
-func refersTo(written, model string) bool {
-	w := strings.TrimSpace(strings.Trim(strings.TrimSpace(written), "{}"))
-	return w == model || strings.Contains(w, "'"+model+"'") || strings.Contains(w, `"`+model+`"`)
 }
 
 // withSegmentFlags joins each segment that a field lists, once.

@@ -11,6 +11,7 @@ import (
 	"github.com/dray-dev/dray/config"
 	"github.com/dray-dev/dray/connectors/destination"
 	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/models/dbt"
 	"github.com/dray-dev/dray/models/jinja"
 )
 
@@ -55,6 +56,8 @@ type Node struct {
 	Segment     *config.Segment
 	Sync        *config.Sync
 	Destination *config.Destination
+	// DBT is set beside Model, or Source and SourceTable, where they are dbt's.
+	DBT *dbt.Relation
 }
 
 // LoadedAt is the column that says when a row of a source or a model was loaded; "" = none does.
@@ -86,6 +89,7 @@ type Graph struct {
 	Project *config.Project
 	Nodes   map[ID]*Node
 	Jinja   *jinja.Renderer // with the project's macros
+	DBT     *dbt.Manifest   // of the dbt project beside this one; nil = there is none
 
 	order    []ID
 	children map[ID][]ID

@@ -225,9 +225,14 @@ func (m *mapping) checkVia() {
 func (m *mapping) checkColumns() {
 	s := m.sync
 	if id, err := m.g.Reference(s.Model); s.Model != "" && err == nil {
-		model := m.g.Nodes[id].Model
+		model, ofDBT := m.g.Nodes[id].Model, m.g.Nodes[id].DBT
 		hasEvent := s.Event != nil && len(s.Event.ID) > 0
-		if model != nil && len(model.PrimaryKey) == 0 && !hasEvent {
+		switch {
+		case model == nil || len(model.PrimaryKey) > 0 || hasEvent:
+		case ofDBT != nil:
+			m.fail(diag.At(s.At("model"), "sync.primary_key", "dbt's %s %q has no primary key, so its rows cannot be told apart", ofDBT.Kind, ofDBT.Full()).
+				WithHint("in dbt, a unique and a not_null test of the column; or here a model {name: …, table: \"%s\", primary_key: …}", ofDBT.Call("")))
+		default:
 			m.fail(diag.At(s.At("model"), "sync.primary_key", "model %q has no primary_key, so its rows cannot be told apart", model.Name).
 				WithHint("add primary_key: to the model"))
 		}

@@ -16,7 +16,7 @@ func (r *resolver) checkNames() {
 	for _, name := range r.names(Model) {
 		n := r.g.Node(Model, name)
 		prefix, rest, ok := ownName(name)
-		if n.Model.Table != "" || !ok || r.isNamed(rest) {
+		if n.Model.Table != "" || n.DBT != nil || !ok || r.isNamed(rest) {
 			continue
 		}
 		r.fail(diag.At(n.Model.At("name"), "model.reserved_name", "a model cannot be named %q: names that begin with %s are kept for Dray's own tables", name, prefix).

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dray-dev/dray/config"
 	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/models/dbt"
 	"github.com/dray-dev/dray/models/jinja"
 )
 
@@ -19,6 +20,7 @@ func Resolve(p *config.Project, specs Specs) (*Graph, error) {
 	if r.g.Jinja, err = jinja.New(p.Macros); err != nil {
 		return nil, err
 	}
+	r.readDBT()
 	r.addNodes()
 	for _, id := range slices.Sorted(maps.Keys(r.g.Nodes)) {
 		r.link(r.g.Nodes[id])
@@ -33,6 +35,9 @@ func Resolve(p *config.Project, specs Specs) (*Graph, error) {
 	r.problems.Add(r.g.sort())
 	if specs != nil {
 		r.checkAlerts(specs)
+	}
+	if p.DBT != nil && r.g.DBT == nil { // what is missing may well be in the manifest
+		r.problems = slices.DeleteFunc(r.problems, func(e *diag.Error) bool { return e.Dangling })
 	}
 	if err := r.problems.Err(); err != nil {
 		return nil, err
@@ -121,6 +126,7 @@ func (r *resolver) link(n *Node) {
 func (r *resolver) linkModel(n *Node, parents map[ID]bool) {
 	m := n.Model
 	switch {
+	case n.DBT != nil:
 	case m.Table != "":
 		r.reads(m.Table, m.At("table"), parents)
 	default:
@@ -231,22 +237,10 @@ func (r *resolver) linkSync(n *Node, parents map[ID]bool, reads func(jinja.Text)
 	}
 	if s.Requires != nil {
 		for i, name := range s.Requires.Tests {
-			if !r.mustExist(Model, name, at(s.Requires.Node, fmt.Sprintf("tests.%d", i), "tests"), "sync.requires") {
-				continue
-			}
-			if m := r.g.Node(Model, name).Model; m.Tests == nil {
-				r.fail(diag.At(at(s.Requires.Node, fmt.Sprintf("tests.%d", i), "tests"), "sync.requires", "model %q has no tests to pass", name).
-					WithHint("tests: {not_null: […]} on the model"))
-			}
-			parents[MakeID(Model, name)] = true
-		}
-		for name := range s.Requires.Fresh { // a model is judged as this run built it
-			if r.g.Node(Source, name) == nil && r.g.Node(Model, name) != nil {
-				parents[MakeID(Model, name)] = true
-			}
+			r.mustBeTested(name, at(s.Requires.Node, fmt.Sprintf("tests.%d", i), "tests"), parents)
 		}
 		for _, name := range slices.Sorted(maps.Keys(s.Requires.Fresh)) {
-			r.mustBeDated(name, at(s.Requires.Node, "fresh."+name, "fresh"))
+			r.mustBeDated(name, at(s.Requires.Node, "fresh."+name, "fresh"), parents)
 		}
 	}
 	for id := range parents { // an entity that does not exist was reported with its segment
@@ -256,21 +250,68 @@ func (r *resolver) linkSync(n *Node, parents map[ID]bool, reads func(jinja.Text)
 	}
 }
 
-// mustBeDated reports what requires.fresh names and has no time to be judged by.
-func (r *resolver) mustBeDated(name string, pos diag.Pos) {
-	n := r.g.Node(Source, name)
-	if n == nil {
-		n = r.g.Node(Model, name)
-	}
-	if n == nil {
-		err := r.missing(Source, name, "sync.requires")
-		err.Pos = pos
+// mustBeTested reports what requires.tests names and has no tests.
+func (r *resolver) mustBeTested(name string, pos diag.Pos, parents map[ID]bool) {
+	n, of, err := r.required(name, Model)
+	switch {
+	case err != nil:
+		err.Code, err.Pos = "sync.requires", pos
 		r.fail(err)
-		return
+	case of != nil && len(of.Tests) == 0:
+		r.fail(diag.At(pos, "sync.requires", "dbt's %s %q has no tests to pass", of.Kind, of.Full()).WithHint("give it data_tests: in dbt"))
+	case n != nil:
+		parents[n.ID] = true
+		if n.Model.Tests == nil {
+			r.fail(diag.At(pos, "sync.requires", "model %q has no tests to pass", name).WithHint("tests: {not_null: […]} on the model"))
+		}
 	}
-	if n.LoadedAt() == "" {
-		r.fail(diag.At(pos, "sync.requires", "%s %q does not say when its rows were loaded", n.Kind, name).WithHint("loaded_at: the column that says so"))
+}
+
+// mustBeDated reports what requires.fresh names and has no time to be judged by.
+func (r *resolver) mustBeDated(name string, pos diag.Pos, parents map[ID]bool) {
+	n, of, err := r.required(name, Source, Model)
+	switch {
+	case err != nil:
+		err.Code, err.Pos = "sync.requires", pos
+		r.fail(err)
+	case of != nil && len(r.g.DBT.SourcesOf(of)) == 0:
+		r.fail(diag.At(pos, "sync.requires", "dbt's %s %q is made of no source", of.Kind, of.Full()).WithHint("dbt tells the age of sources alone"))
+	case n != nil:
+		if n.Kind == Model { // it is judged as this run built it
+			parents[n.ID] = true
+		}
+		if n.LoadedAt() == "" {
+			r.fail(diag.At(pos, "sync.requires", "%s %q does not say when its rows were loaded", n.Kind, name).WithHint("loaded_at: the column that says so"))
+		}
 	}
+}
+
+// required finds what a sync's `requires` names: a node of one of the kinds, or what dbt knows of the name. The sync need not read
+// it, so dbt's does not become a node.
+func (r *resolver) required(name string, kinds ...Kind) (*Node, *dbt.Relation, *diag.Error) {
+	for _, k := range kinds {
+		if n := r.g.Node(k, name); n != nil && n.DBT == nil {
+			return n, nil, nil
+		}
+	}
+	rel, ok := jinja.ParseRelation(name)
+	if source, table, dotted := strings.Cut(name, "."); !ok && dotted {
+		rel = jinja.Relation{Kind: "source", Name: source, Table: table}
+	} else if !ok {
+		rel = jinja.Relation{Kind: "ref", Name: name}
+	}
+	found, err := r.lookDBT(rel)
+	if found == nil && err == nil {
+		err = r.missing(kinds[0], name, "sync.requires")
+	}
+	return nil, found, err
+}
+
+// Required finds what a sync's `requires.fresh`, or requires.tests, names: a node, or what dbt knows of the name. Resolve has
+// checked that there is one.
+func (g *Graph) Required(name string) (*Node, *dbt.Relation) {
+	n, found, _ := (&resolver{g: g}).required(name, Source, Model)
+	return n, found
 }
 
 // reads adds what a relation written in YAML means: ref('x'), source('s', 't'), profiles('e'), or the bare name of a model.
@@ -278,7 +319,7 @@ func (r *resolver) reads(written string, pos diag.Pos, parents map[ID]bool) {
 	if written == "" {
 		return
 	}
-	id, err := r.g.Reference(written)
+	id, err := r.referred(written)
 	if err != nil {
 		err.Pos = pos
 		r.fail(err)
@@ -289,7 +330,10 @@ func (r *resolver) reads(written string, pos diag.Pos, parents map[ID]bool) {
 
 // Reference finds the node that a relation written in YAML means.
 func (g *Graph) Reference(written string) (ID, *diag.Error) {
-	r := &resolver{g: g}
+	return (&resolver{g: g}).referred(written)
+}
+
+func (r *resolver) referred(written string) (ID, *diag.Error) {
 	rel, ok := jinja.ParseRelation(written)
 	if ok {
 		return r.find(rel)
@@ -372,9 +416,16 @@ func (r *resolver) find(rel jinja.Relation) (ID, *diag.Error) {
 	case "segment":
 		kind = Segment
 	}
+	own := rel.Version == "" && (rel.Package == "" || rel.Package == r.g.Project.Name)
 	id := MakeID(kind, name)
-	if r.g.Nodes[id] != nil {
+	if n := r.g.Nodes[id]; own && n != nil && n.DBT == nil {
 		return id, nil
+	}
+	if id, err := r.findDBT(rel); id != "" || err != nil {
+		return id, err
+	}
+	if !own {
+		return "", r.missingPackage(rel)
 	}
 	return "", r.missing(kind, name, string(kind)+".unknown")
 }
@@ -396,7 +447,7 @@ func (r *resolver) missing(k Kind, name, code string) *diag.Error {
 		what = "source table"
 	}
 	err := &diag.Error{Code: code, Dangling: true, Msg: fmt.Sprintf("there is no %s %q", what, name)}
-	known := r.names(k)
+	known := append(r.names(k), r.dbtNames(k)...)
 	if near := config.Suggest(name, known); near != "" {
 		return err.WithHint("did you mean %s?", near)
 	}

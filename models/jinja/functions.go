@@ -51,12 +51,18 @@ func (r *rendering) globals() map[string]any {
 // relation is one of the functions that name a relation.
 func (r *rendering) relation(kind string, want int) func(*exec.VarArgs) *exec.Value {
 	return func(params *exec.VarArgs) *exec.Value {
+		rel := Relation{Kind: kind}
+		if kind == "ref" {
+			params, want, rel.Version = versioned(params)
+		}
 		args, err := texts(kind, params, want)
 		if err != nil {
 			return r.fail(callSite{kind, ""}, err)
 		}
-		rel := Relation{Kind: kind, Name: args[0]}
-		if want == 2 {
+		switch rel.Name = args[0]; {
+		case kind == "ref" && want == 2:
+			rel.Package, rel.Name = args[0], args[1]
+		case want == 2:
 			rel.Table = args[1]
 		}
 		name, err := r.env.Resolve(rel)
@@ -65,6 +71,19 @@ func (r *rendering) relation(kind string, want int) func(*exec.VarArgs) *exec.Va
 		}
 		return exec.AsValue(name)
 	}
+}
+
+// versioned takes the version out of the arguments of ref, and tells how many names should be left.
+func versioned(params *exec.VarArgs) (rest *exec.VarArgs, names int, version string) {
+	rest = &exec.VarArgs{Args: params.Args, KwArgs: map[string]*exec.Value{}}
+	for key, value := range params.KwArgs {
+		if key == "v" || key == "version" {
+			version = value.String()
+		} else {
+			rest.KwArgs[key] = value
+		}
+	}
+	return rest, max(1, min(len(params.Args), 2)), version
 }
 
 func (r *rendering) variable(params *exec.VarArgs) *exec.Value {
@@ -142,6 +161,9 @@ func (r *rendering) place(site callSite) diag.Pos {
 
 func texts(function string, params *exec.VarArgs, want int) ([]string, error) {
 	usage := map[int]string{1: "one name: %s('name')", 2: "two names: %s('source', 'table')"}
+	if function == "ref" {
+		usage[2] = "two names: %s('package', 'name')"
+	}
 	bad := &diag.Error{Code: "jinja.arguments", Msg: fmt.Sprintf(function+" takes "+usage[want], function)}
 	if len(params.Args) != want || len(params.KwArgs) > 0 {
 		return nil, bad

@@ -101,7 +101,8 @@ func TestErrors(t *testing.T) {
 		"var without hint":  {"{{ var('zzzzzz') }}", `models/m.sql:1:4: there is no variable "zzzzzz" (add it under vars: or pass --vars zzzzzz=…)`},
 		"dangling ref":      {"select *\nfrom {{ ref('a') }} join {{ ref('nope') }}", `models/m.sql:2:29: there is no model "nope"`},
 		"ref in a macro":    {"{{ lost() }}", `macros/m1.sql:4:6: there is no model "nope"`},
-		"ref arguments":     {"{{ ref('a', 'b') }}", "models/m.sql:1:4: ref takes one name: ref('name')"},
+		"ref arguments":     {"{{ ref('a', 'b', 'c') }}", "models/m.sql:1:4: ref takes two names: ref('package', 'name')"},
+		"ref keyword":       {"{{ ref('a', w=2) }}", "models/m.sql:1:4: ref takes one name: ref('name')"},
 		"source arguments":  {"{{ source('a') }}", "models/m.sql:1:4: source takes two names: source('source', 'table')"},
 		"number":            {"{{ ref(1) }}", "models/m.sql:1:4: ref takes one name: ref('name')"},
 		"unclosed if":       {"select 1\n{% if true %}\n2", "models/m.sql:3:2: the Jinja does not parse: Unexpected EOF, expected tag elif or else or endif"},
@@ -174,7 +175,9 @@ func TestParseRelation(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
 		"ref('a')": "ref('a')", `{{ source("s", 't') }}`: "source('s', 't')", " profiles('c') ": "profiles('c')",
-		"ref('a', 'b')": "", "source('s')": "", "orders": "", "ref(a)": "", "ref('a') x": "",
+		"ref('p', 'a')": "ref('p', 'a')", "ref('a', v=2)": "ref('a', v='2')", "ref('p','a',version='x.1')": "ref('p', 'a', v='x.1')",
+		"source('s')": "", "orders": "", "ref(a)": "", "ref('a') x": "", "source('s', 't', v=1)": "", "profiles('a', 'b')": "",
+		"segment('a', v=1)": "", "ref()": "", "ref('a', 'b', 'c')": "",
 	} {
 		got, ok := jinja.ParseRelation(in)
 		if ok != (want != "") || (ok && got.String() != want) {

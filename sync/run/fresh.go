@@ -10,7 +10,7 @@ import (
 	"github.com/dray-dev/dray/models/compile"
 )
 
-// stale says, one sentence each, what a sync reads or requires and is older than it may be. Nothing is sent from old data: a sync
+// stale says, one sentence each, what a sync reads or requires and is older than it may be, or did not pass dbt's tests. Nothing is sent from old data: a sync
 // would undo at the destination what newer data had done there.
 func (s *Session) stale(ctx context.Context, c *compile.Sync) ([]string, error) {
 	var out []string
@@ -25,6 +25,9 @@ func (s *Session) stale(ctx context.Context, c *compile.Sync) ([]string, error) 
 		case age > f.Within:
 			out = append(out, fmt.Sprintf("the newest row of %s is %s old, more than fresh: %s", f.Name, span(age), span(f.Within)))
 		}
+	}
+	if len(c.DBT) > 0 {
+		out = append(out, s.Graph.DBT.Unmet(c.DBT, s.AsOf)...)
 	}
 	return out, nil
 }
@@ -56,8 +59,11 @@ func (s *Session) required(ctx context.Context, c *compile.Sync) error {
 	if err != nil || len(reasons) == 0 {
 		return err
 	}
-	return diag.Errorf(diag.Stopped, "sync.requires", "%s: %s; nothing was sent", c.Name, strings.Join(reasons, "; ")).
-		WithHint("see why the source was not loaded; or give it more time: fresh: in %s", c.Fresh[0].Pos.File)
+	stopped := diag.Errorf(diag.Stopped, "sync.requires", "%s: %s; nothing was sent", c.Name, strings.Join(reasons, "; "))
+	if len(c.Fresh) == 0 {
+		return stopped.WithHint("run dbt build, or dbt source freshness, and then the sync; or change requires: in %s", c.Config.At("requires").File)
+	}
+	return stopped.WithHint("see why the source was not loaded; or give it more time: fresh: in %s", c.Fresh[0].Pos.File)
 }
 
 // span is a duration as people say it: two of its parts at most.
