@@ -102,6 +102,8 @@ func (e *QueryError) Unwrap() error { return e.Err }
 // Dialect writes SQL for one engine. All methods are pure.
 type Dialect interface {
 	Name() string // duckdb, postgres, bigquery, snowflake
+	// Lease is how long a lock that is kept in the engine lasts unless it is renewed: longer where statements are slow or counted.
+	Lease() time.Duration
 	// Quote writes an identifier; Table a relation; Text, Time and Value literals.
 	Quote(identifier string) string
 	Table(t Table) string

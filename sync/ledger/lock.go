@@ -12,9 +12,6 @@ import (
 // Holder is who takes a lock.
 type Holder struct{ RunID, State, Host string }
 
-// Lease is how long a lock lasts unless it is renewed.
-const Lease = 2 * time.Minute
-
 // Held is who has a lock; no run id = nobody.
 type Held struct {
 	RunID, Host string
@@ -57,7 +54,7 @@ func Locked(sync string, by Held) error {
 
 func (l *Ledger) until() string {
 	d := l.W.Dialect()
-	return d.AddSeconds(d.Now(), fmt.Sprint(int(Lease.Seconds())))
+	return d.AddSeconds(d.Now(), fmt.Sprint(int(d.Lease().Seconds())))
 }
 
 // FenceSQL begins a transaction of a run: it renews the run's lock row, or fails where another has it. As it writes the row, no

@@ -255,7 +255,7 @@ func (r *one) deliveryBase() deliver.Config {
 	return deliver.Config{
 		Name: r.sync.Destination.Name, Destination: r.conn.dest, Spec: r.conn.spec, Object: r.sync.Object, Options: r.options, Container: r.bound.Container,
 		Run:   destination.Run{ID: r.holder.RunID, Sync: r.sync.Name, Object: r.sync.Object.Name, Mode: r.sync.Mode, Started: r.report.StartedAt},
-		Pacer: r.conn.pacer, Timeout: timeout(r.sync.Destination, r.conn.spec), Settle: settle(r.sync.Destination, r.conn),
+		Pacer: r.conn.pacer, Timeout: timeout(r.sync.Destination, r.conn.spec), Settle: r.settle(r.sync.Destination, r.conn),
 		OnUncertain: r.sync.Config.OnUncertain, Now: r.deps.now, After: r.deps.After, Log: r.log, Tracer: r.deps.Tracer,
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/dray-dev/dray/connectors/warehouse"
-	"github.com/dray-dev/dray/sync/ledger"
 	"github.com/dray-dev/dray/sync/state"
 )
 
@@ -25,7 +24,7 @@ func TestRenewalAfterTheEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		nobody := func(context.Context) (bool, error) { return false, nil }
-		r := &one{Session: &Session{State: s}, lease: &lease{now: time.Now, renew: nobody, until: time.Now().Add(ledger.Lease)}}
+		r := &one{Session: &Session{State: s}, lease: &lease{now: time.Now, renew: nobody, term: time.Minute, until: time.Now().Add(time.Minute)}}
 		f := &fenced{Warehouse: taking{}, run: r, fence: "fence", unlock: "unlock"}
 		statements := []string{"commit"}
 		if ends {

@@ -71,7 +71,7 @@ func (r *one) take(ctx context.Context, l *ledger.Ledger) error {
 		}
 		dead = was.RunID
 	}
-	taken, by, err := r.State.Lock(ctx, r.Project.Schema, r.sync.Name, r.holder.RunID, r.holder.Host, ledger.Lease, dead)
+	taken, by, err := r.State.Lock(ctx, r.Project.Schema, r.sync.Name, r.holder.RunID, r.holder.Host, r.term(), dead)
 	if err != nil {
 		return err
 	}
@@ -91,10 +91,13 @@ func (r *one) take(ctx context.Context, l *ledger.Ledger) error {
 	return nil
 }
 
+// term is how long the lock lasts unless it is renewed.
+func (r *one) term() time.Duration { return r.Warehouse.Dialect().Lease() }
+
 // renew prolongs the lock where it is kept.
 func (r *one) renew(ctx context.Context) (held bool, err error) {
 	if r.State.Shared() {
-		return r.State.Renew(ctx, r.Project.Schema, r.sync.Name, r.holder.RunID, ledger.Lease)
+		return r.State.Renew(ctx, r.Project.Schema, r.sync.Name, r.holder.RunID, r.term())
 	}
 	return r.Session.ledger.Renew(ctx, r.sync.Name, r.holder)
 }
@@ -139,7 +142,7 @@ func (r *one) abandon(ctx context.Context) error {
 		}
 		c := r.committer()
 		c.W = r.Session.Warehouse // without the fence
-		err = c.Late(ctx, keys, r.deps.now().Add(settle(r.sync.Destination, r.conn)))
+		err = c.Late(ctx, keys, r.deps.now().Add(r.settle(r.sync.Destination, r.conn)))
 	}
 	return errors.Join(lost, err, r.unlocked(ctx))
 }
@@ -185,6 +188,7 @@ func (f *fenced) Atomic(ctx context.Context, statements ...string) error {
 
 // lease is a lock's term. It is renewed four times a term from when the lock is taken until it is given back.
 type lease struct {
+	term   time.Duration
 	now    func() time.Time
 	renew  func(ctx context.Context) (held bool, err error)
 	cancel context.CancelFunc
@@ -202,9 +206,9 @@ const renewal = 20 * time.Second
 
 func (r *one) keepLease(ctx context.Context) *lease {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	l := &lease{until: r.deps.now().Add(ledger.Lease), cancel: cancel, now: r.deps.now, renew: r.renew}
+	l := &lease{term: r.term(), until: r.deps.now().Add(r.term()), cancel: cancel, now: r.deps.now, renew: r.renew}
 	l.wait.Go(func() {
-		ticker := time.NewTicker(ledger.Lease / 4)
+		ticker := time.NewTicker(l.term / 4)
 		defer ticker.Stop()
 		for {
 			select {
@@ -237,7 +241,7 @@ func (l *lease) prolong(ctx context.Context) {
 func (l *lease) extend(began time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.until = began.Add(ledger.Lease)
+	l.until = began.Add(l.term)
 }
 
 func (l *lease) lose() {
@@ -286,7 +290,7 @@ func (l *lease) lost() bool {
 func (l *lease) renewed() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.until.Add(-ledger.Lease)
+	return l.until.Add(-l.term)
 }
 
 func (l *lease) stop() { l.cancel(); l.wait.Wait() }

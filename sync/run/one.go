@@ -286,7 +286,7 @@ func (r *one) planOptions(ctx context.Context, l *plan.Layout) (plan.Options, er
 	o, err := r.Session.planOptions(ctx, r.sync, r.meta, l)
 	o.Backfill = r.backfill
 	if r.meta.AllUncertain {
-		o.Standing.UncertainUntil = r.deps.now().Add(settle(r.sync.Destination, r.conn))
+		o.Standing.UncertainUntil = r.deps.now().Add(r.settle(r.sync.Destination, r.conn))
 	}
 	return o, err
 }

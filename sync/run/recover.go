@@ -85,7 +85,7 @@ func closing(c *commit.Committer) []string {
 
 // settleGuess is how long the destination's requests may still be applied; it is not connected yet, so the spec decides.
 func (r *one) settleGuess() time.Duration {
-	return settle(r.sync.Destination, &connection{spec: r.sync.Spec})
+	return r.settle(r.sync.Destination, &connection{spec: r.sync.Spec})
 }
 
 // highest is what the pages of the open plan were cut by.

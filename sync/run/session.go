@@ -364,14 +364,14 @@ func timeout(d *config.Destination, spec destination.Spec) time.Duration {
 
 // settle is how long an unanswered request may still be applied: the user's word, the connector's, or the larger of ten minutes
 // and lease plus time-out (DESIGN §6.5).
-func settle(d *config.Destination, c *connection) time.Duration {
+func (s *Session) settle(d *config.Destination, c *connection) time.Duration {
 	switch {
 	case d.Settle != nil:
 		return d.Settle.Duration
 	case c.spec.Settle != nil:
 		return *c.spec.Settle
 	default:
-		return max(10*time.Minute, ledger.Lease+timeout(d, c.spec))
+		return max(10*time.Minute, s.Warehouse.Dialect().Lease()+timeout(d, c.spec))
 	}
 }
 

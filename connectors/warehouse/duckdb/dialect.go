@@ -17,6 +17,9 @@ type Dialect struct{ release string }
 // Name is duckdb.
 func (Dialect) Name() string { return "duckdb" }
 
+// Lease is renewed at a quarter of it.
+func (Dialect) Lease() time.Duration { return 2 * time.Minute }
+
 // Quote quotes an identifier.
 func (Dialect) Quote(id string) string { return `"` + strings.ReplaceAll(id, `"`, `""`) + `"` }
 

@@ -28,6 +28,9 @@ func (d Dialect) lower(expr string) string { return "lower((" + expr + ")" + d.f
 // Name is postgres.
 func (Dialect) Name() string { return "postgres" }
 
+// Lease is renewed at a quarter of it.
+func (Dialect) Lease() time.Duration { return 2 * time.Minute }
+
 // maxIdentifier is what PostgreSQL keeps of a name, in bytes (NAMEDATALEN); the rest it would cut off silently.
 const maxIdentifier = 63
 
