@@ -162,20 +162,21 @@ type DBT struct {
 // ColumnIs says what a source's column is.
 type ColumnIs struct {
 	Node
-	NeverSend bool `yaml:"never_send" dray:"unsupported" doc:"No sync may send it, nor anything made of it."`
+	NeverSend bool `yaml:"never_send" doc:"No sync may send it, nor anything made of it. On a model, false says that a column is fit to be sent although it is made of one that is not."`
 	Personal  bool `yaml:"personal" dray:"unsupported" doc:"It holds personal data."`
 }
 
 // SourceFile is a table read from files; Name is its key under files:.
 type SourceFile struct {
 	Node
-	Name      string            `yaml:"-"`
-	Path      string            `yaml:"path" dray:"required" doc:"A path or glob, from the project's folder; or a URL."`
-	Types     map[string]string `yaml:"types" doc:"column: type, where the guess is wrong ({postcode: text})."`
-	Delimiter string            `yaml:"delimiter" doc:"Between columns of a CSV file. Default: found out."`
-	LoadedAt  string            `yaml:"loaded_at" doc:"The column that says when a row was loaded."`
-	Fresh     Duration          `yaml:"fresh" doc:"How old the newest row may be, by loaded_at: syncs that read the file stop when it is older."`
-	Hive      bool              `yaml:"hive" doc:"Folders such as dt=2026-01-31 become columns."`
+	Name      string              `yaml:"-"`
+	Path      string              `yaml:"path" dray:"required" doc:"A path or glob, from the project's folder; or a URL."`
+	Types     map[string]string   `yaml:"types" doc:"column: type, where the guess is wrong ({postcode: text})."`
+	Delimiter string              `yaml:"delimiter" doc:"Between columns of a CSV file. Default: found out."`
+	LoadedAt  string              `yaml:"loaded_at" doc:"The column that says when a row was loaded."`
+	Fresh     Duration            `yaml:"fresh" doc:"How old the newest row may be, by loaded_at: syncs that read the file stop when it is older."`
+	Columns   map[string]ColumnIs `yaml:"columns" doc:"What Dray should know of single columns."`
+	Hive      bool                `yaml:"hive" doc:"Folders such as dt=2026-01-31 become columns."`
 }
 
 // Model is a named query.

@@ -29,7 +29,7 @@ func layers() []string {
 		"sync/run",
 		"sync/commit", "sync/deliver", "sync/guard", "sync/ledger", "sync/plan", "sync/state", // a step knows the steps before it
 		"sync/report", // what every step's counts are
-		"models/build", "models/compile", "models/segment", "models/profile", "models/identity", "models/graph", "models/dbt", "models/jinja",
+		"models/build", "models/compile", "models/segment", "models/profile", "models/identity", "models/graph", "models/dbt", "models/lineage", "models/jinja",
 		"connectors/warehouse/* connectors/destination/* connectors/destination/*/standin", // never each other
 		"connectors/encode",
 		"connectors/destination",

@@ -33,6 +33,7 @@ func Resolve(p *config.Project, specs Specs) (*Graph, error) {
 		r.checkMappings(specs)
 	}
 	r.problems.Add(r.g.sort())
+	r.checkNeverSend()
 	if specs != nil {
 		r.checkAlerts(specs)
 	}
