@@ -173,6 +173,34 @@ func (c *checker) tables(s *Source) {
 	}
 	for _, f := range s.Files {
 		c.named(tables, f.Node, f.Name)
+		c.file(f)
+	}
+}
+
+// file refuses keys that its format does not look at, and characters that are none.
+func (c *checker) file(f *SourceFile) {
+	format := f.Format
+	if format == "" {
+		for ending, of := range map[string]string{".parquet": "parquet", ".json": "json", ".jsonl": "json", ".ndjson": "json"} {
+			if strings.HasSuffix(strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(f.Path), ".gz"), ".zst"), ending) {
+				format = of
+			}
+		}
+	}
+	if format == "parquet" || format == "json" {
+		for _, k := range []string{"types", "delimiter", "header", "quote", "escape", "nulls", "encoding"} {
+			if f.Has(k) {
+				c.problem(f.At(k), "config.file", "%s is for CSV files; %s is %s", k, f.shown("path", f.Path), format)
+			}
+		}
+	}
+	for _, k := range []struct{ key, text string }{{"quote", f.Quote}, {"escape", f.Escape}} {
+		if f.Has(k.key) && f.good(k.key) && len(k.text) > 1 {
+			c.problem(f.At(k.key), "config.file", "%s wants one character", k.key)
+		}
+	}
+	if f.Has("delimiter") && f.good("delimiter") && (f.Delimiter == "" || len(f.Delimiter) > 4) {
+		c.problem(f.At("delimiter"), "config.file", "delimiter wants one to four characters").WithHint("delimiter: \";\"; a tab is \"\\t\"")
 	}
 }
 

@@ -172,7 +172,14 @@ type SourceFile struct {
 	Name      string              `yaml:"-"`
 	Path      string              `yaml:"path" dray:"required" doc:"A path or glob, from the project's folder; or a URL."`
 	Types     map[string]string   `yaml:"types" doc:"column: type, where the guess is wrong ({postcode: text})."`
+	Format    string              `yaml:"format" dray:"enum=csv|parquet|json" doc:"What the files are. Default: by the path's ending."`
 	Delimiter string              `yaml:"delimiter" doc:"Between columns of a CSV file. Default: found out."`
+	Header    *bool               `yaml:"header" dray:"default=true" doc:"CSV: the first line names the columns. false: they are column0, column1 …; with ten columns or more column00, column01 …"`
+	Quote     string              `yaml:"quote" doc:"CSV: the character around values that hold delimiters. Default: \"."`
+	Escape    string              `yaml:"escape" doc:"CSV: the character before a quote within a value. Default: the quote itself."`
+	Nulls     Strings             `yaml:"nulls" doc:"CSV: the text, or texts, that stand for NULL. Default: an empty value."`
+	Encoding  string              `yaml:"encoding" dray:"enum=utf-8|utf-16|latin-1" doc:"CSV: how characters are written. Default: utf-8."`
+	Union     bool                `yaml:"union_by_name" doc:"Several files: columns go by their names, and one that a file lacks is NULL there. Default: all files have the columns of the first."`
 	LoadedAt  string              `yaml:"loaded_at" doc:"The column that says when a row was loaded."`
 	Fresh     Duration            `yaml:"fresh" doc:"How old the newest row may be, by loaded_at: syncs that read the file stop when it is older."`
 	Columns   map[string]ColumnIs `yaml:"columns" doc:"What Dray should know of single columns."`

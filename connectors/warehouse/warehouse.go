@@ -210,6 +210,12 @@ type File struct {
 	Format    string // csv, parquet, json; empty = by the path's ending
 	Types     map[string]string
 	Delimiter string
+	NoHeader  bool   // the first line of a CSV file is a row already
+	Quote     string // "" = the engine finds out
+	Escape    string
+	Nulls     []string // texts that stand for NULL; nil = the empty one
+	Encoding  string   // utf-8, utf-16, latin-1; "" = utf-8
+	Union     bool     // columns of several files go by their names
 	Hive      bool
 	TextCols  []string // columns that must be text although they look like numbers ('007')
 }

@@ -210,7 +210,10 @@ func (p *Program) File(f *config.SourceFile) warehouse.File {
 	if !filepath.IsAbs(path) && !strings.Contains(path, "://") {
 		path = filepath.Join(p.Project.Dir, filepath.FromSlash(path))
 	}
-	return warehouse.File{Path: path, Types: f.Types, Delimiter: f.Delimiter, Hive: f.Hive}
+	return warehouse.File{
+		Path: path, Format: f.Format, Types: f.Types, Delimiter: f.Delimiter, NoHeader: f.Header != nil && !*f.Header, Quote: f.Quote,
+		Escape: f.Escape, Nulls: f.Nulls, Encoding: f.Encoding, Union: f.Union, Hive: f.Hive,
+	}
 }
 
 func (p *Program) compile(n *Node) error {

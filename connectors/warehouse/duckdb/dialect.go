@@ -297,11 +297,23 @@ func (d Dialect) ReadFile(f warehouse.File) (string, error) {
 	if f.Hive {
 		args = append(args, "hive_partitioning = true")
 	}
+	if f.Union {
+		args = append(args, "union_by_name = true")
+	}
 	switch format {
 	case "csv":
-		args = append(args, "header = true")
-		if f.Delimiter != "" {
-			args = append(args, "delim = "+d.Text(f.Delimiter))
+		args = append(args, fmt.Sprintf("header = %t", !f.NoHeader))
+		for _, option := range []struct{ name, text string }{{"delim", f.Delimiter}, {"quote", f.Quote}, {"escape", f.Escape}, {"encoding", f.Encoding}} {
+			if option.text != "" {
+				args = append(args, option.name+" = "+d.Text(option.text))
+			}
+		}
+		if len(f.Nulls) > 0 {
+			nulls := make([]string, len(f.Nulls))
+			for i, text := range f.Nulls {
+				nulls[i] = d.Text(text)
+			}
+			args = append(args, "nullstr = ["+strings.Join(nulls, ", ")+"]")
 		}
 		if types := d.csvTypes(f); types != "" {
 			args = append(args, "types = "+types)

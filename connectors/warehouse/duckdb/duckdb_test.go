@@ -56,7 +56,7 @@ func TestLoadAndQuery(t *testing.T) {
 
 func TestSecondOpenIsLocked(t *testing.T) {
 	t.Parallel()
-	// DuckDB lets one process open a file twice, so this needs a second process: see cmd/dray's scripts. Here: the error's shape.
+	// DuckDB lets one process open a file twice, so this needs a second process: see TestHeldByAnotherProcess. Here: the error's shape.
 	err := openError("/x/shop.duckdb", errors.New(`IO Error: Could not set lock on file "/x/shop.duckdb": Conflicting lock is held in /usr/bin/dray (PID 4711). See also`))
 	if !errors.Is(err, warehouse.ErrLocked) || !strings.Contains(err.Error(), "dray, process 4711") {
 		t.Fatalf("got %v", err)
