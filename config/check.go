@@ -1,6 +1,8 @@
 package config
 
 import (
+	"path"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -59,6 +61,7 @@ func (c *checker) project(p *Project) {
 	}
 	c.identifier(p.Node, "schema", "schema", p.Schema)
 	c.warehouse(p.Warehouse)
+	c.catalogs(p)
 	if p.DBT != nil && p.DBT.good("max_age") && p.DBT.Has("max_age") && p.DBT.MaxAge.Duration <= 0 {
 		c.problem(p.DBT.At("max_age"), "config.type", "%q wants more than nothing", "max_age").WithHint("max_age: 2d")
 	}
@@ -162,6 +165,28 @@ func (c *checker) warehouse(w *Warehouse) {
 			c.problem(w.At(k.name), "config.literal_secret", "%s is a secret and may not stand in the file", k.name).
 				WithHint("write %s: \"${%s}\" and set the variable", k.name, strings.ToUpper(k.name))
 		}
+	}
+}
+
+// catalogs refuses DuckDB files that are called like the schema: dray.runs could then be either's.
+func (c *checker) catalogs(p *Project) {
+	w := p.Warehouse
+	if w == nil || w.Type != "duckdb" {
+		return
+	}
+	for name := range w.Attach {
+		if strings.EqualFold(name, p.Schema) {
+			c.problem(w.At("attach"), "config.warehouse", "%s is attached, and the schema is called so: DuckDB cannot tell them apart", name).WithHint("another name for it")
+		}
+	}
+	file, _ := w.Options["path"].(string)
+	if file == "" {
+		file = p.Name + ".duckdb"
+	}
+	file = path.Base(filepath.ToSlash(file))
+	if stem, _, _ := strings.Cut(file, "."); strings.EqualFold(stem, p.Schema) {
+		c.problem(w.At("path"), "config.warehouse", "file %s and schema %s have one name, and DuckDB cannot tell them apart", file, p.Schema).
+			WithHint("another path: of the warehouse, or schema:")
 	}
 }
 

@@ -65,6 +65,8 @@ type Warehouse struct {
 	Threads     int      `yaml:"threads" dray:"for=duckdb" doc:"How many threads DuckDB uses. Default: one a core."`
 	Wait        Duration `yaml:"wait" dray:"for=duckdb" doc:"How long to wait for a file that another process has open. Default: 5s."`
 
+	Attach map[string]any `yaml:"attach" dray:"for=duckdb" doc:"name: path of other DuckDB files, which are only read; a source names one as its database:."`
+
 	URL              string `yaml:"url" dray:"for=postgres" doc:"postgres://user:password@host:5432/database; with a password in it, a reference. Or the keys that follow."`
 	Host             string `yaml:"host" dray:"for=postgres|snowflake" doc:"The server; a folder of sockets where it begins with /. Snowflake's default: what account says."`
 	Port             string `yaml:"port" dray:"for=postgres|snowflake" doc:"Default: 5432; Snowflake's 443."`

@@ -416,5 +416,5 @@ func (Dialect) DDL() bool { return true }
 
 // Relations reads the catalogue.
 func (d Dialect) Relations(schema string) string {
-	return "SELECT table_name, table_type FROM information_schema.tables WHERE lower(table_schema) = lower(" + d.Text(schema) + ")"
+	return "SELECT table_name, table_type FROM information_schema.tables WHERE lower(table_schema) = lower(" + d.Text(schema) + ") AND table_catalog = current_database()"
 }

@@ -9,9 +9,12 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,8 +29,12 @@ type Options struct {
 	Path        string        // relative to the project; "" or ":memory:" for none
 	MemoryLimit string        // DuckDB's: 4GB, 80%
 	Threads     int           // 0 = all cores
+	Attach      []Attached    // by name
 	Wait        time.Duration // how long to wait for the file; default 5 s
 }
+
+// Attached is another DuckDB file, which is only read.
+type Attached struct{ Name, Path string }
 
 // Warehouse is one DuckDB database. Safe for concurrent use.
 type Warehouse struct {
@@ -75,6 +82,18 @@ func parse(options map[string]any, dir string) (Options, error) {
 				return o, diag.Errorf(diag.Invalid, "warehouse.option", "threads of the DuckDB warehouse must be a whole number of at least 1")
 			}
 			o.Threads = n
+		case "attach":
+			files, _ := v.(map[string]any)
+			for _, name := range slices.Sorted(maps.Keys(files)) {
+				path, ok := files[name].(string)
+				if !ok || path == "" {
+					return o, diag.Errorf(diag.Invalid, "warehouse.option", "attach of the DuckDB warehouse wants the path of a file for %q", name)
+				}
+				if !filepath.IsAbs(path) {
+					path = filepath.Join(dir, path)
+				}
+				o.Attach = append(o.Attach, Attached{Name: name, Path: path})
+			}
 		case "wait":
 			d, err := time.ParseDuration(fmt.Sprint(v))
 			if err != nil {
@@ -83,7 +102,7 @@ func parse(options map[string]any, dir string) (Options, error) {
 			o.Wait = d
 		default:
 			return o, diag.Errorf(diag.Invalid, "warehouse.option", "the DuckDB warehouse has no option %q", key).
-				WithHint("it has path, memory_limit, threads, wait")
+				WithHint("it has path, attach, memory_limit, threads, wait")
 		}
 	}
 	if o.Path == ":memory:" {
@@ -125,12 +144,30 @@ func open(ctx context.Context, o Options) (*Warehouse, error) {
 		_ = db.Close()
 		return nil, openError(o.Path, err)
 	}
+	for _, a := range o.Attach {
+		if err := w.attach(ctx, a); err != nil {
+			_ = db.Close()
+			return nil, err
+		}
+	}
 	w.dialect.release, err = w.text(ctx, "SELECT version()")
 	if err != nil {
 		_ = db.Close()
 		return nil, openError(o.Path, err)
 	}
 	return w, nil
+}
+
+// attach makes another file readable under a name. While it is, no other process can write to it.
+func (w *Warehouse) attach(ctx context.Context, a Attached) error {
+	if _, err := os.Stat(a.Path); errors.Is(err, fs.ErrNotExist) {
+		return diag.Errorf(diag.Invalid, "warehouse.attach", "there is no DuckDB file %s to attach as %s", filepath.Base(a.Path), a.Name).
+			WithHint("attach: {%s: path}, from the project's folder", a.Name)
+	}
+	if _, err := w.Exec(ctx, "ATTACH "+w.dialect.Text(a.Path)+" AS "+w.dialect.Quote(a.Name)+" (READ_ONLY)"); err != nil {
+		return openError(a.Path, err)
+	}
+	return nil
 }
 
 var holder = regexp.MustCompile(`Conflicting lock is held in (.*?) ?(?:\(PID (\d+)\)|PID (\d+))`)

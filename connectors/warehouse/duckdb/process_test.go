@@ -118,3 +118,31 @@ func one(t *testing.T, w *Warehouse, sql string) any {
 	}
 	return v[0]
 }
+
+// What is attached can be read and not written.
+func TestAttached(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	crm, err := Open(t.Context(), map[string]any{"path": "crm.duckdb"}, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := crm.Exec(t.Context(), "CREATE TABLE people AS SELECT 7 AS id"); err != nil {
+		t.Fatal(err)
+	}
+	_ = crm.Close()
+	w, err := Open(t.Context(), map[string]any{"path": "l.duckdb", "attach": map[string]any{"crm": "crm.duckdb"}}, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = w.Close() }()
+	if got := one(t, w, "SELECT id FROM crm.main.people"); got != int64(7) {
+		t.Fatalf("got %v", got)
+	}
+	if _, err := w.Exec(t.Context(), "INSERT INTO crm.main.people VALUES (8)"); err == nil || !strings.Contains(err.Error(), "read-only") {
+		t.Fatalf("got %v", err)
+	}
+	if there, err := w.Exists(t.Context(), warehouse.Table{Schema: "main", Name: "people"}); err != nil || there {
+		t.Fatalf("a table of the attached file was taken for an own one: %t, %v", there, err)
+	}
+}

@@ -261,9 +261,11 @@ func (d Dialect) RenameTable(t warehouse.Table, name string) string {
 	return "ALTER TABLE " + d.Table(t) + " RENAME TO " + d.Quote(name)
 }
 
-// CreateSchema makes a schema if it is missing.
+// CreateSchema makes a schema if it is missing. It looks first: IF NOT EXISTS asks for the right to make schemas also where there is
+// nothing to make, and a role may well have its schemas made for it.
 func (d Dialect) CreateSchema(schema string) string {
-	return "CREATE SCHEMA IF NOT EXISTS " + d.Quote(schema)
+	name := d.Quote(schema)
+	return "DO $do$ BEGIN IF to_regnamespace(" + d.Text(name) + ") IS NULL THEN CREATE SCHEMA IF NOT EXISTS " + name + "; END IF; END $do$"
 }
 
 // Now is the server's clock in UTC, without a zone; not the transaction's beginning, which now() is.

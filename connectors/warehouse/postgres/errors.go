@@ -43,7 +43,7 @@ func wrap(err error, statement string) error {
 	case pe.Code == "25006":
 		out.Err = warehouse.ErrReadOnly
 	case pe.Code == "42501":
-		out.Err = warehouse.ErrReadOnly
+		out.Err, out.Hint = warehouse.ErrDenied, grant(pe.Message)
 	case class == "08", class == "53", class == "57", class == "58", class == "XX", class == "40":
 		out.Err = warehouse.ErrEngine
 	case class == "42":
@@ -51,6 +51,23 @@ func wrap(err error, statement string) error {
 		out.Msg = quoted.ReplaceAllString(out.Msg, "'***'")
 	}
 	return out
+}
+
+var refused = regexp.MustCompile(`permission denied (?:for|to create) (table|view|materialized view|schema|database)? ?(\S*)`)
+
+// grant is what an owner may do about a permission that is missing.
+func grant(message string) string {
+	m := refused.FindStringSubmatch(message)
+	if m == nil {
+		return "let the owner grant it to the user of dray: docs/guides/warehouses.md lists what it needs"
+	}
+	switch m[1] {
+	case "schema":
+		return "let its owner run: GRANT USAGE ON SCHEMA " + m[2] + " TO <the user of dray>; of a schema of Dray's own: ALTER SCHEMA … OWNER TO"
+	case "database":
+		return "let its owner run: CREATE SCHEMA … AUTHORIZATION <the user of dray>; or GRANT CREATE ON DATABASE " + m[2]
+	}
+	return "let its owner run: GRANT SELECT ON " + m[2] + " TO <the user of dray>; of a table of Dray's own: ALTER TABLE … OWNER TO"
 }
 
 // lineOf is the line of a position in a statement, both from 1; 0 where there is none.

@@ -179,7 +179,7 @@ func (w *Warehouse) prepare(ctx context.Context) error {
 		return nil
 	}
 	// Two processes may come at once: the lock lets one make them. It is freed with the transaction.
-	err := w.Atomic(ctx, "SELECT pg_advisory_xact_lock(7310868735)", "CREATE SCHEMA IF NOT EXISTS "+Functions, functions,
+	err := w.Atomic(ctx, "SELECT pg_advisory_xact_lock(7310868735)", Dialect{}.CreateSchema(Functions), functions,
 		"COMMENT ON SCHEMA "+Functions+" IS "+mark)
 	if err != nil {
 		return &diag.Error{
