@@ -265,7 +265,7 @@ targets:
   ci:
     schema: ci
     name: ci
-    warehouse: {type: duckdb, path: ci.duckdb}
+    warehouse: {type: duckdb, path: ci_file.duckdb}
     destinations: {crm: {url: "${CI_URL}"}}
     models: [{name: only, sql: select 2}]
     syncs: []
@@ -293,7 +293,7 @@ targets:
 	ci := load(t, files, Options{Target: "ci", Env: env(map[string]string{"CI_URL": "https://ci"})})
 	equal(t, "ci's url", ci.Destinations[0].Options["url"], "https://ci")
 	equal(t, "ci's type", ci.Destinations[0].Type, "webhook")
-	equal(t, "ci's warehouse", ci.Warehouse.Options, map[string]any{"path": "ci.duckdb"})
+	equal(t, "ci's warehouse", ci.Warehouse.Options, map[string]any{"path": "ci_file.duckdb"})
 	equal(t, "ci's first model", ci.Models[0].Name, "only")
 	equal(t, "ci's syncs", len(ci.Syncs), 0)
 }
