@@ -28,7 +28,7 @@ carried: ## the transpiler by which tests run a cloud's SQL on DuckDB, from npm;
 CARRIED ?= bigquery
 CORPUS  := $(CURDIR)/.corpus/$(CARRIED)
 
-test-carried: ## the tests of models and syncs in BigQuery's SQL, carried over to DuckDB; keeps every statement for test-sql
+test-carried: ## the tests of models and syncs in BigQuery's SQL (CARRIED=snowflake: Snowflake's), carried over to DuckDB; keeps statements for test-sql
 	@test -d connectors/warehouse/carried/node/node_modules || $(MAKE) carried
 	@rm -rf $(CORPUS)
 	@DRAY_TEST_CARRIED=$(CARRIED) DRAY_SQL_CORPUS=$(CORPUS) $(GO) run ./internal/testsum -timeout 30m -short -p 1 -count 1 $(TESTFLAGS) ./connectors/warehouse/conformance ./models/build ./models/identity ./models/profile ./models/segment ./sync/run

@@ -29,3 +29,6 @@ type Checker interface {
 	// that is missing. account is whose project or database it is.
 	Check(ctx context.Context, own string, changed, read []Table) (account string, err error)
 }
+
+// FirstNeedsType is what a Dialect may offer beside: it has to be told the type of what First picks, which otherwise comes out as JSON.
+type FirstNeedsType interface{ FirstNeedsType() }

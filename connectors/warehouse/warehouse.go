@@ -192,13 +192,17 @@ type Dialect interface {
 	// IntDiv divides a whole number that is not negative by a constant, without its fraction.
 	IntDiv(expr string, by int64) string
 
+	// Contains tells whether a text has another in it.
+	Contains(expr, part string) string
+	// Xor is the aggregate of whole numbers that sets the bits which an odd number of them have.
+	Xor(expr string) string
 	// Order is one key of an ORDER BY, also in an aggregate or a window: NULL comes last unless nullsFirst.
 	Order(expr string, desc, nullsFirst bool) string
 	// Materialized is what stands between AS and the parenthesis of a common table expression that is to be computed once.
 	Materialized() string
 	// First is an aggregate: value in the first row, in the order orderBy, of the group's rows for which where holds ("" = all),
-	// also where it is NULL there; NULL where there is no such row.
-	First(value, orderBy, where string) string
+	// also where it is NULL there; NULL where there is no such row. typ is the value's type; "" = it is not known, see FirstNeedsType.
+	First(value, typ, orderBy, where string) string
 
 	// ReadFile is a FROM item that reads files in place; an error where the engine cannot.
 	ReadFile(f File) (string, error)

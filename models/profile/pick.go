@@ -14,6 +14,8 @@ type candidate struct {
 	in     *input
 	values []string // SQL of the picked columns, '' made NULL
 	where  string   // the rows that may be picked
+	// types are the values', keyTypes those of the order's keys; "" where the dialect need not be told.
+	types, keyTypes []string
 }
 
 // key is one part of a pick's order.
@@ -51,6 +53,9 @@ func (b *builder) planPick(ctx context.Context, t *trait) error {
 		return err
 	}
 	t.probe = b.probePick(t, candidates)
+	for i := range candidates {
+		b.describe(ctx, t, &candidates[i])
+	}
 	if t.Pick == "most_frequent" {
 		b.planMostFrequent(t, candidates)
 		return nil
@@ -137,6 +142,56 @@ func (b *builder) candidate(ctx context.Context, t *trait, from string, pos diag
 	return c, err
 }
 
+// describe finds out the types of what is picked, and of what it is ordered by, where the dialect has to be told. What does not
+// compile stays without: it fails where it is run, and is blamed there.
+func (b *builder) describe(ctx context.Context, t *trait, c *candidate) {
+	keys, err := b.keys(t, *c)
+	c.types, c.keyTypes = make([]string, len(c.values)), make([]string, len(keys))
+	if _, needed := b.d.(warehouse.FirstNeedsType); !needed || err != nil {
+		return
+	}
+	exprs := make([]string, 0, len(c.values)+len(keys))
+	for i, v := range c.values {
+		exprs = append(exprs, fmt.Sprintf("%s AS v%d", v, i))
+	}
+	for i, k := range keys {
+		exprs = append(exprs, fmt.Sprintf("%s AS k%d", k.expr, i))
+	}
+	columns, err := b.w.Columns(ctx, "SELECT "+strings.Join(exprs, ", ")+" FROM "+c.in.FromItem())
+	if err != nil || len(columns) != len(exprs) {
+		return
+	}
+	for i, column := range columns {
+		if i < len(c.types) {
+			c.types[i] = column.Type
+		} else {
+			c.keyTypes[i-len(c.types)] = column.Type
+		}
+	}
+}
+
+// common is the type of a value that comes from one of several inputs: that of all, or else the kind's.
+func (b *builder) common(candidates []candidate, value int) string {
+	typ := candidates[0].types[value]
+	for _, c := range candidates[1:] {
+		if other := c.types[value]; other != typ {
+			if typ == "" || other == "" {
+				return ""
+			}
+			kind, k := b.d.KindOf(typ), b.d.KindOf(other)
+			switch {
+			case k == kind:
+			case k == warehouse.Float || kind == warehouse.Float:
+				kind = warehouse.Float
+			default:
+				kind = max(kind, k) // whole numbers with decimals, days with instants
+			}
+			typ = b.d.Type(kind)
+		}
+	}
+	return typ
+}
+
 // keys is the order of a pick among the rows of one input, without the last ties.
 func (b *builder) keys(t *trait, c candidate) ([]key, error) {
 	when := key{b.d.Cast("NULL", warehouse.Timestamp), true, last}
@@ -205,14 +260,14 @@ func (b *builder) pickFrom(t *trait, c candidate) (p *pass, columns []string, ke
 	}
 	p = b.pass(c.in, "")
 	order := b.orderText(append(keys[:len(keys):len(keys)], b.ties(c)...))
-	for _, v := range c.values {
-		columns = append(columns, p.add(b.d.First(v, order, c.where)))
+	for i, v := range c.values {
+		columns = append(columns, p.add(b.d.First(v, c.types[i], order, c.where)))
 	}
 	if len(t.From) == 1 {
 		return p, columns, keys, nil
 	}
 	for i, k := range keys {
-		keys[i].expr = p.add(b.d.First(k.expr, order, c.where))
+		keys[i].expr = p.add(b.d.First(k.expr, c.keyTypes[i], order, c.where))
 	}
 	return p, columns, keys, nil
 }
@@ -246,7 +301,7 @@ func (b *builder) planAmong(t *trait, candidates []candidate) error {
 	}
 	among := b.newPass()
 	for i, name := range namesOf(t.Trait) {
-		column := among.add(b.d.First(fmt.Sprintf("v%d", i), strings.Join(order, ", "), ""))
+		column := among.add(b.d.First(fmt.Sprintf("v%d", i), b.common(candidates, i), strings.Join(order, ", "), ""))
 		t.columns = append(t.columns, traitColumn{name, b.withDefault(among.name+"."+column, t.Default)})
 	}
 	among.build = func() string {
@@ -271,7 +326,7 @@ func (b *builder) planAmong(t *trait, candidates []candidate) error {
 // planMostFrequent counts the rows of each value; of equally frequent ones the most recent, then the least.
 func (b *builder) planMostFrequent(t *trait, candidates []candidate) {
 	p := b.newPass()
-	column := p.add(b.d.First("v", "n DESC, "+b.d.Order("seen", true, false)+", v", ""))
+	column := p.add(b.d.First("v", b.common(candidates, 0), "n DESC, "+b.d.Order("seen", true, false)+", v", ""))
 	t.columns = []traitColumn{{t.Name, b.withDefault(p.name+"."+column, t.Default)}}
 	for _, c := range candidates {
 		p.reads = append(p.reads, c.in)

@@ -104,7 +104,7 @@ func namesOf(t *config.Trait) []string {
 func (b *builder) baseQuery() string {
 	columns := []string{"profile_id"}
 	for _, id := range b.identifierColumns() {
-		columns = append(columns, b.d.First("value", b.d.Order("last_seen_at", true, false)+", value", "identifier = "+b.d.Text(id.Name))+" AS "+b.d.Quote(id.Name))
+		columns = append(columns, b.d.First("value", b.d.Type(warehouse.Text), b.d.Order("last_seen_at", true, false)+", value", "identifier = "+b.d.Text(id.Name))+" AS "+b.d.Quote(id.Name))
 	}
 	columns = append(columns, "min(first_seen_at) AS first_seen_at")
 	if identity.Limited(b.spec.Entity) {

@@ -242,7 +242,7 @@ func (c *Committer) write(snapshot, x, where, now string, known bool) string {
 		}
 		value := "x." + q
 		if i >= 2+len(c.Columns.Keys) && slices.Contains(c.IfEmpty, col.Column) { // theirs is not read, so it is not known
-			value = "CASE WHEN strpos(coalesce(x.o_theirs, ''), " + d.Text(plan.Theirs(col)) + ") = 0 THEN " + value + " END"
+			value = "CASE WHEN NOT " + d.Contains("coalesce(x.o_theirs, '')", d.Text(plan.Theirs(col))) + " THEN " + value + " END"
 		}
 		values = append(values, value)
 	}
@@ -257,7 +257,7 @@ func (c *Committer) write(snapshot, x, where, now string, known bool) string {
 	}
 	names = append(names, "key_hash", d.Quote("hash"), "remote_id", "origin", "acknowledged_at", "uncertain_until", "theirs")
 	values = append(values, "x.key_hash", hash, "coalesce(x.o_remote, x.remote_id)", origin, "CAST("+at+" AS "+d.Type(warehouse.Timestamp)+")", "x.until",
-		"CASE WHEN strpos(coalesce(x.theirs, ''), x.o_theirs) > 0 THEN x.theirs ELSE nullif(coalesce(x.theirs, '') || coalesce(x.o_theirs, ''), '') END")
+		"CASE WHEN "+d.Contains("coalesce(x.theirs, '')", "x.o_theirs")+" THEN x.theirs ELSE nullif(coalesce(x.theirs, '') || coalesce(x.o_theirs, ''), '') END")
 	return "INSERT INTO " + snapshot + " (" + strings.Join(names, ", ") + ") SELECT " + strings.Join(values, ", ") + " FROM " + x + " x WHERE " + where
 }
 

@@ -248,7 +248,7 @@ func (l *Ledger) Window(ctx context.Context, sync string, since time.Time) (Wind
 	if err != nil || !there {
 		return Window{}, err
 	}
-	rows, err := l.W.Query(ctx, fmt.Sprintf("SELECT coalesce("+d.First("snapshot_rows", "started_at", "snapshot_rows IS NOT NULL")+", 0), "+d.Cast("coalesce(sum(removed), 0)", warehouse.Int)+" FROM %s WHERE sync = %s AND started_at >= %s",
+	rows, err := l.W.Query(ctx, fmt.Sprintf("SELECT coalesce("+d.First("snapshot_rows", d.Type(warehouse.Int), "started_at", "snapshot_rows IS NOT NULL")+", 0), "+d.Cast("coalesce(sum(removed), 0)", warehouse.Int)+" FROM %s WHERE sync = %s AND started_at >= %s",
 		d.Table(l.Names.Runs()), d.Text(sync), d.Time(since)))
 	if err != nil {
 		return Window{}, fmt.Errorf("reading the runs of the guard's window: %w", err)

@@ -347,7 +347,7 @@ func (l *Layout) effectiveOf(i int, alias, matched string) string {
 
 // isTheirs tells whether the destination had a value of its own in field i, so that ours was not written.
 func (l *Layout) isTheirs(alias string, i int) string {
-	return "strpos(coalesce(" + alias + ".theirs, ''), " + l.Dialect.Text(Theirs(l.Fields[i])) + ") > 0"
+	return l.Dialect.Contains("coalesce("+alias+".theirs, '')", l.Dialect.Text(Theirs(l.Fields[i])))
 }
 
 // Theirs is how the snapshot's column theirs names a field whose value at the destination is its own (write: if_empty).

@@ -18,7 +18,7 @@ const samplesEach = 3
 func (c *Changes) Fingerprint(ctx context.Context, w Querier, condition string) (string, error) {
 	d := c.Layout.Dialect
 	rows, err := w.Query(ctx, fmt.Sprintf("SELECT count(*), coalesce(%s, ''), coalesce(%s, '') FROM %s WHERE %s",
-		d.Cast("sum("+d.Bucket("key_hash", 1<<32)+")", warehouse.Text), d.Cast("bit_xor(key_hash)", warehouse.Text), d.Table(c.Layout.Plan), condition))
+		d.Cast("sum("+d.Bucket("key_hash", 1<<32)+")", warehouse.Text), d.Cast(d.Xor("key_hash"), warehouse.Text), d.Table(c.Layout.Plan), condition))
 	if err != nil {
 		return "", err
 	}

@@ -293,6 +293,12 @@ func (d Dialect) Relations(schema string) string {
 	return "SELECT table_name, table_type FROM " + d.Quote(schema) + ".INFORMATION_SCHEMA.TABLES"
 }
 
+// Contains is STRPOS.
+func (Dialect) Contains(expr, part string) string { return "STRPOS(" + expr + ", " + part + ") > 0" }
+
+// Xor is BIT_XOR.
+func (Dialect) Xor(expr string) string { return "BIT_XOR(" + expr + ")" }
+
 // Order writes NULL's place as a key of its own where BigQuery has no words for it in aggregates and windows: by itself NULL is
 // less than any value.
 func (Dialect) Order(expr string, desc, nullsFirst bool) string {
@@ -394,7 +400,7 @@ func (d Dialect) Matches(expr, pattern string) string {
 func (Dialect) IntDiv(expr string, by int64) string { return fmt.Sprintf("DIV(%s, %d)", expr, by) }
 
 // First is the first of what is gathered in order, rows that do not count last; it stands in a struct, for an array holds no arrays.
-func (Dialect) First(value, orderBy, where string) string {
+func (Dialect) First(value, _, orderBy, where string) string {
 	if where != "" {
 		value = "IF(" + where + ", " + value + ", NULL)"
 		orderBy = "IF(" + where + ", 0, 1), " + orderBy

@@ -29,6 +29,8 @@ type Carrier struct {
 	before, after func(sql string) (string, error)
 	// Type is the warehouse's type for one of DuckDB's.
 	Type func(duck string) string
+	// folds: names in upper case alone are those that others write in lower case.
+	folds bool
 	// Script tells whether statements given to Atomic run in one transaction or one after the other, or refuses them.
 	Script func(statements []string) (transaction bool, err error)
 }
@@ -244,6 +246,9 @@ func (w *Warehouse) own(sql string) string {
 	for i, t := range tokens {
 		if t.kind == quoted {
 			tokens[i].s = `"` + t.s[1:len(t.s)-1] + `"`
+			if w.carrier.folds && upperName.MatchString(tokens[i].s) {
+				tokens[i].s = strings.ToLower(tokens[i].s)
+			}
 		}
 	}
 	return join(tokens)

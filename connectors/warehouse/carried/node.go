@@ -22,7 +22,7 @@ type Transpiler struct {
 	known map[string][]string
 }
 
-// ErrMissing: node or its package is not there.
+// ErrMissing is that node or its package is not there.
 var ErrMissing = errors.New("node or the package @polyglot-sql/sdk is missing: `make carried` installs the package")
 
 // Start starts the process; ErrMissing where it cannot.

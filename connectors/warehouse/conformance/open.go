@@ -56,7 +56,7 @@ func openCarried(ctx context.Context, dir, file string) (warehouse.Warehouse, er
 	if s.err != nil {
 		return nil, s.err
 	}
-	for _, c := range []carried.Carrier{carried.BigQuery()} {
+	for _, c := range []carried.Carrier{carried.BigQuery(), carried.Snowflake()} {
 		if c.Dialect.Name() == Carried() {
 			w, err := carried.Open(ctx, c, s.transpiler, s.corpus, file, dir)
 			if err != nil {

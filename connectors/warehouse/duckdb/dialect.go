@@ -279,7 +279,7 @@ func (d Dialect) Matches(expr, pattern string) string {
 func (Dialect) IntDiv(expr string, by int64) string { return fmt.Sprintf("(%s // %d)", expr, by) }
 
 // First is DuckDB's first, which it turns into an arg_min without sorting.
-func (Dialect) First(value, orderBy, where string) string {
+func (Dialect) First(value, _, orderBy, where string) string {
 	s := "first(" + value + " ORDER BY " + orderBy + ")"
 	if where != "" {
 		s += " FILTER (WHERE " + where + ")"
@@ -378,6 +378,12 @@ func sortedKeys(m map[string]string) []string {
 	slices.Sort(keys)
 	return keys
 }
+
+// Contains is strpos.
+func (Dialect) Contains(expr, part string) string { return "strpos(" + expr + ", " + part + ") > 0" }
+
+// Xor is bit_xor.
+func (Dialect) Xor(expr string) string { return "bit_xor(" + expr + ")" }
 
 // Order is one key of an ORDER BY.
 func (Dialect) Order(expr string, desc, nullsFirst bool) string {

@@ -339,7 +339,7 @@ func (d Dialect) Matches(expr, pattern string) string {
 func (Dialect) IntDiv(expr string, by int64) string { return fmt.Sprintf("(%s / %d)", expr, by) }
 
 // First is the first element of what is gathered in order.
-func (Dialect) First(value, orderBy, where string) string {
+func (Dialect) First(value, _, orderBy, where string) string {
 	s := "(array_agg(" + value + " ORDER BY " + orderBy + ")"
 	if where != "" {
 		s += " FILTER (WHERE " + where + ")"
@@ -351,6 +351,12 @@ func (Dialect) First(value, orderBy, where string) string {
 func (Dialect) ReadFile(warehouse.File) (string, error) {
 	return "", errors.New("PostgreSQL does not read files in place: load them into tables, or use DuckDB")
 }
+
+// Contains is strpos.
+func (Dialect) Contains(expr, part string) string { return "strpos(" + expr + ", " + part + ") > 0" }
+
+// Xor is bit_xor.
+func (Dialect) Xor(expr string) string { return "bit_xor(" + expr + ")" }
 
 // Order is one key of an ORDER BY.
 func (Dialect) Order(expr string, desc, nullsFirst bool) string {

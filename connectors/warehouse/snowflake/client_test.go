@@ -538,12 +538,23 @@ func TestRows(t *testing.T) {
 	}
 	defer rows.Close()
 	wantTypes := []warehouse.Column{
-		{Name: "id", Type: "NUMBER(19,0)", Kind: warehouse.Int}, {Name: "small", Type: "NUMBER(5,0)", Kind: warehouse.Int}, {Name: "huge", Type: "NUMBER(38,0)", Kind: warehouse.Decimal},
-		{Name: "price", Type: "NUMBER(10,2)", Kind: warehouse.Decimal}, {Name: "ratio", Type: "FLOAT", Kind: warehouse.Float}, {Name: "firstName", Type: "VARCHAR"},
-		{Name: "ok", Type: "BOOLEAN", Kind: warehouse.Bool}, {Name: "day", Type: "DATE", Kind: warehouse.Date}, {Name: "ntz", Type: "TIMESTAMP_NTZ(6)", Kind: warehouse.Timestamp},
-		{Name: "ntz9", Type: "TIMESTAMP_NTZ(9)", Kind: warehouse.Timestamp}, {Name: "ltz", Type: "TIMESTAMP_LTZ(9)", Kind: warehouse.Timestamp},
-		{Name: "tz", Type: "TIMESTAMP_TZ(3)", Kind: warehouse.Timestamp}, {Name: "tz9", Type: "TIMESTAMP_TZ(9)", Kind: warehouse.Timestamp},
-		{Name: "doc", Type: "VARIANT", Kind: warehouse.JSON}, {Name: "list", Type: "ARRAY", Kind: warehouse.JSON}, {Name: "raw", Type: "BINARY"}, {Name: "clock", Type: "TIME"},
+		{Name: "id", Type: "NUMBER(19,0)", Kind: warehouse.Int},
+		{Name: "small", Type: "NUMBER(5,0)", Kind: warehouse.Int},
+		{Name: "huge", Type: "NUMBER(38,0)", Kind: warehouse.Decimal},
+		{Name: "price", Type: "NUMBER(10,2)", Kind: warehouse.Decimal},
+		{Name: "ratio", Type: "FLOAT", Kind: warehouse.Float},
+		{Name: "firstName", Type: "VARCHAR"},
+		{Name: "ok", Type: "BOOLEAN", Kind: warehouse.Bool},
+		{Name: "day", Type: "DATE", Kind: warehouse.Date},
+		{Name: "ntz", Type: "TIMESTAMP_NTZ(6)", Kind: warehouse.Timestamp},
+		{Name: "ntz9", Type: "TIMESTAMP_NTZ(9)", Kind: warehouse.Timestamp},
+		{Name: "ltz", Type: "TIMESTAMP_LTZ(9)", Kind: warehouse.Timestamp},
+		{Name: "tz", Type: "TIMESTAMP_TZ(3)", Kind: warehouse.Timestamp},
+		{Name: "tz9", Type: "TIMESTAMP_TZ(9)", Kind: warehouse.Timestamp},
+		{Name: "doc", Type: "VARIANT", Kind: warehouse.JSON},
+		{Name: "list", Type: "ARRAY", Kind: warehouse.JSON},
+		{Name: "raw", Type: "BINARY"},
+		{Name: "clock", Type: "TIME"},
 	}
 	if !slices.Equal(rows.Columns(), wantTypes) {
 		t.Errorf("got %v", rows.Columns())

@@ -221,16 +221,28 @@ func (Dialect) Comparable(expr string, c warehouse.Column) string {
 
 // Slice is a range of key hashes, which are spread evenly; plans are written in their order, so that other rows are not looked at.
 func (Dialect) Slice(alias string, from, to, n, _ int64) string {
-	hash, width := "COALESCE("+alias+".key_hash, 0)", sliceWidth(n)
-	if to >= n {
-		return fmt.Sprintf("(%s >= %d)", hash, from*width)
+	// The column stands alone, so that the micro-partitions tell which of them are read.
+	hash, width := alias+".key_hash", sliceWidth(n)
+	var out []string
+	if from > 0 {
+		out = append(out, fmt.Sprintf("%s >= %d", hash, from*width))
 	}
-	return fmt.Sprintf("(%[1]s >= %[2]d AND %[1]s < %[3]d)", hash, from*width, to*width)
+	if to < n {
+		out = append(out, fmt.Sprintf("%s < %d", hash, to*width))
+	}
+	part := strings.Join(out, " AND ")
+	switch {
+	case part == "":
+		return "TRUE"
+	case from == 0:
+		return "(" + part + " OR " + hash + " IS NULL)"
+	}
+	return "(" + part + ")"
 }
 
 // SliceNumber is the part a row is in. Snowflake has no row numbers to read by.
 func (Dialect) SliceNumber(alias string, n, _ int64) string {
-	return fmt.Sprintf("LEAST(FLOOR(COALESCE(%s.key_hash, 0) / %d), %d)", alias, sliceWidth(n), n-1)
+	return fmt.Sprintf("LEAST(%s, %d)", Dialect{}.IntDiv("COALESCE("+alias+".key_hash, 0)", sliceWidth(n)), n-1)
 }
 
 // sliceWidth is how many of the 2^63 hashes a part has; the last has the rest too.
@@ -296,6 +308,12 @@ func (d Dialect) Relations(schema string) string {
 	return "SELECT CASE WHEN table_name = UPPER(table_name) THEN LOWER(table_name) ELSE table_name END AS table_name, table_type FROM information_schema.tables WHERE table_schema = " +
 		d.Text(fold(schema))
 }
+
+// Contains has a function of its own.
+func (Dialect) Contains(expr, part string) string { return "CONTAINS(" + expr + ", " + part + ")" }
+
+// Xor is BITXOR_AGG: BIT_XOR takes two values there.
+func (Dialect) Xor(expr string) string { return "BITXOR_AGG(" + expr + ")" }
 
 // Order says where NULL goes: by itself it is the greatest of all.
 func (Dialect) Order(expr string, desc, nullsFirst bool) string {
@@ -408,23 +426,30 @@ func (d Dialect) Matches(expr, pattern string) string {
 // capturing writes groups as POSIX has them: Snowflake has none that do not capture.
 func capturing(pattern string) string { return strings.ReplaceAll(pattern, "(?:", "(") }
 
-// IntDiv leaves the fraction out: / gives one.
+// IntDiv takes the remainder off first: / gives six digits behind the point, and rounds the last.
 func (d Dialect) IntDiv(expr string, by int64) string {
-	return d.Cast(fmt.Sprintf("FLOOR(%s / %d)", expr, by), warehouse.Int)
+	return d.Cast(fmt.Sprintf("((%[1]s) - MOD(%[1]s, %[2]d)) / %[2]d", expr, by), warehouse.Int)
 }
 
-// First is the first of what is gathered in order, in an object, for an array takes no NULL.
-func (Dialect) First(value, orderBy, where string) string {
+// First is the first of what is gathered in order, in an object, for an array takes no NULL. Arrays hold VARIANT: the type is put back.
+func (Dialect) First(value, typ, orderBy, where string) string {
 	v := "OBJECT_CONSTRUCT_KEEP_NULL('v', " + value + ")"
 	if where != "" {
 		v = "IFF(" + where + ", " + v + ", NULL)"
 	}
-	return "STRIP_NULL_VALUE(GET(GET(ARRAY_AGG(" + v + ") WITHIN GROUP (ORDER BY " + orderBy + "), 0), 'v'))"
+	first := "STRIP_NULL_VALUE(GET_PATH(GET(ARRAY_AGG(" + v + ") WITHIN GROUP (ORDER BY " + orderBy + "), 0), 'v'))"
+	if typ == "" || typ == "VARIANT" {
+		return first
+	}
+	return "CAST(" + first + " AS " + typ + ")"
 }
+
+// FirstNeedsType marks that First has to be told the type: see warehouse.FirstNeedsType.
+func (Dialect) FirstNeedsType() {}
 
 // ReadFile is refused: files are stages there.
 func (Dialect) ReadFile(warehouse.File) (string, error) {
-	return "", errors.New("Snowflake does not read the project's files in place: load them into tables, or make an external table of them")
+	return "", errors.New("files of the project are not read in place by Snowflake: load them into tables, or make an external table of them")
 }
 
 var _ warehouse.Dialect = Dialect{}

@@ -75,7 +75,7 @@ func (d Dialect) NormalizeDate(expr string) string {
 	} {
 		parsed += ", CASE WHEN " + d.Matches(v, f[0]) + " THEN TRY_TO_DATE(" + v + ", '" + f[1] + "') END"
 	}
-	return "TO_CHAR(COALESCE(" + parsed + "), 'YYYY-MM-DD')"
+	return "TO_VARCHAR(COALESCE(" + parsed + "), 'YYYY-MM-DD')"
 }
 
 // NormalizeText trims and lowers.

@@ -204,9 +204,9 @@ func (f *file) end() error {
 	return io.EOF
 }
 
-// broken keeps an end that came too early from being one.
+// broken keeps an end that came too early from being one: io.EOF is not to be found in it.
 func broken(err error) error {
-	return fmt.Errorf("a file of the result broke off: %s", err.Error()) //nolint:errorlint // io.EOF is not to be found in it
+	return fmt.Errorf("a file of the result broke off: %s", err.Error())
 }
 
 // isRefused is a file that Snowflake, or the storage it lies in, does not give.

@@ -81,10 +81,10 @@ func (o *options) config(through http.RoundTripper) *sf.Config {
 		Protocol: o.protocol, Host: o.host, Port: o.port, Application: "dray", Params: params,
 		// A database, a role or a warehouse that is not there fails at once; the schema may be one that Dray is about to make.
 		ValidateDefaultParameters: validate(o.schema == ""),
-		LoginTimeout:              time.Minute,
-		ClientTimeout:             5 * time.Minute, // of one request: statements that take longer are asked for again and again
+		LoginTimeout:              time.Minute,     //nolint:staticcheck // deprecated without another in its place
+		ClientTimeout:             5 * time.Minute, //nolint:staticcheck // likewise; of one request: statements that take longer are asked for again and again
 		Transporter:               through,
-		DisableTelemetry:          true,
+		DisableTelemetry:          true, //nolint:staticcheck // likewise: the session parameter is not there yet
 		DisableConsoleLogin:       sf.ConfigBoolTrue,
 	}
 }
@@ -264,7 +264,7 @@ func (w *Warehouse) Estimate(ctx context.Context, query string) (int64, error) {
 		return 0, err
 	}
 	rows := r.rows(ctx)
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	at := -1
 	for i, c := range rows.Columns() {
 		if strings.EqualFold(c.Name, "bytesAssigned") {

@@ -25,8 +25,9 @@ import (
 //   - Files that are compressed are taken apart here: the driver does not close the connection of one that broke off.
 type transport struct{ next http.RoundTripper }
 
+// newTransport is around the driver's own, with its check for revoked certificates.
 func newTransport() *transport {
-	return &transport{sf.SnowflakeTransport} //nolint:staticcheck // the driver's own, with its check for revoked certificates; there is no other way to wrap it
+	return &transport{sf.SnowflakeTransport}
 }
 
 // maxAnswer is how large an answer is kept whole: rows beyond the first few come in chunks, which are other requests.
