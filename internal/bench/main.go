@@ -44,6 +44,7 @@ type bench struct {
 func benches() []bench {
 	return []bench{
 		{"plan", "plan of 10 M rows × 12 columns, 1 % changed", benchPlan},
+		{"plan-postgres", "plan of 1 M rows × 12 columns in PostgreSQL, 1 % changed", benchPlanPostgres},
 		{"unchanged", "plan and run with nothing changed", benchUnchanged},
 		{"identity", "identity of 10.1 M edges, of a chain and of a hub", benchIdentity},
 		{"delivery", "delivery to a local HTTP server", benchDelivery},

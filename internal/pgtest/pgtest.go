@@ -50,6 +50,9 @@ type Server struct {
 
 var errMissing = errors.New("no PostgreSQL server was found")
 
+// Missing tells whether an error says that there is no PostgreSQL on this machine.
+func Missing(err error) bool { return errors.Is(err, errMissing) }
+
 // Main runs a package's tests and stops the server after them.
 func (s *Server) Main(m *testing.M) int {
 	defer s.Stop()
