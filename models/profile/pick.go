@@ -145,7 +145,11 @@ func (b *builder) candidate(ctx context.Context, t *trait, from string, pos diag
 // describe finds out the types of what is picked, and of what it is ordered by, where the dialect has to be told. What does not
 // compile stays without: it fails where it is run, and is blamed there.
 func (b *builder) describe(ctx context.Context, t *trait, c *candidate) {
-	keys, err := b.keys(t, *c)
+	var keys []key
+	var err error
+	if t.Pick != "most_frequent" { // which counts
+		keys, err = b.keys(t, *c)
+	}
 	c.types, c.keyTypes = make([]string, len(c.values)), make([]string, len(keys))
 	if _, needed := b.d.(warehouse.FirstNeedsType); !needed || err != nil {
 		return
