@@ -18,7 +18,7 @@ type weakDialect struct{ warehouse.Dialect }
 func (d weakDialect) Hash(exprs ...string) string {
 	h := d.Dialect.Hash(exprs...)
 	if len(exprs) == 2 && exprs[0] == "0" {
-		return "(" + h + " % 7)"
+		return "mod(" + h + ", 7)"
 	}
 	return h
 }

@@ -58,8 +58,8 @@ sources:
   - {name: raw, schema: raw, tables: [{name: people}]}
 models:
   - {name: base, materialized: table, primary_key: id, sql: "select /* the base */ * from {{ source('raw', 'people') }}"}
-  - {name: even, materialized: table, primary_key: id, sql: "select /* the even */ * from {{ ref('base') }} where id %% 2 = 0"}
-  - {name: odd, materialized: table, primary_key: id, sql: "select /* the odd */ * from {{ ref('base') }} where id %% 2 = 1"}
+  - {name: even, materialized: table, primary_key: id, sql: "select /* the even */ * from {{ ref('base') }} where mod(id, 2) = 0"}
+  - {name: odd, materialized: table, primary_key: id, sql: "select /* the odd */ * from {{ ref('base') }} where mod(id, 2) = 1"}
 destinations:
   - {name: hook, type: webhook, url: "%s", batch_size: 100, settle: 0s}
 syncs:
