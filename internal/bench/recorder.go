@@ -12,7 +12,7 @@ import (
 // recorder is a warehouse that notes each statement, how long it took and how many rows it gave out.
 type recorder struct {
 	warehouse.Warehouse
-	off bool // note nothing: for measuring memory
+	off bool // note nothing, and leave rows alone: for measuring memory and delivery
 
 	mu         sync.Mutex
 	statements []statement
@@ -86,8 +86,8 @@ func (r *recorder) Atomic(ctx context.Context, statements ...string) error {
 func (r *recorder) Query(ctx context.Context, sql string) (warehouse.Rows, error) {
 	began := time.Now()
 	rows, err := r.Warehouse.Query(ctx, sql)
-	if err != nil {
-		return nil, err
+	if err != nil || r.off {
+		return rows, err
 	}
 	return &recordedRows{Rows: rows, r: r, sql: sql, began: began}, nil
 }

@@ -26,7 +26,7 @@ func (b *building) note(statements ...string) {
 	defer b.mu.Unlock()
 	for _, s := range statements {
 		for name := range b.made {
-			if strings.HasPrefix(strings.TrimSpace(s), "CREATE") && strings.Contains(s, "/* "+name+" */") {
+			if strings.Contains(s, "CREATE ") && strings.Contains(s, "/* "+name+" */") {
 				b.made[name]++
 			}
 		}
@@ -85,7 +85,7 @@ syncs:
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer h.Close()
+	defer func() { _ = h.Close() }()
 	wave := func(due time.Time) []report.Run {
 		reports := make([]report.Run, syncs)
 		var all sync.WaitGroup
