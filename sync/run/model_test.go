@@ -756,6 +756,9 @@ func (h *story) run(may bool, allow ...string) (report.Run, error) {
 		h.doubted = h.clock
 	}
 	h.lostAt = lost || h.lostAt && h.dead
+	if h.dead && lost { // without a journal whatever this run had planned may have been sent
+		clear(h.sure)
+	}
 	for k, v := range h.answered {
 		if h.shape.settle > 0 && !h.doubted.IsZero() && h.clock.Sub(h.doubted) < h.shape.settle+time.Minute {
 			continue
