@@ -439,14 +439,20 @@ func (h *hunted) remembers(want []int64) {
 	}
 }
 
-// Whatever instruction a run dies at, the destination becomes the model, and rows in flight alone come twice.
-func TestKilledMirror(t *testing.T) {
-	t.Parallel()
-	h := newHunted(t, "mode: mirror\n    on_remove: delete")
+// mirrors kills runs until all is done: destination, model and snapshot are the same then.
+func (h *hunted) mirrors() {
+	h.t.Helper()
 	h.hounded()
 	h.converged()
 	h.same(h.store.held(), h.wanted())
 	h.remembers(slices.Sorted(maps.Keys(h.model)))
+}
+
+// Whatever instruction a run dies at, the destination becomes the model, and rows in flight alone come twice.
+func TestKilledMirror(t *testing.T) {
+	t.Parallel()
+	h := newHunted(t, "mode: mirror\n    on_remove: delete")
+	h.mirrors()
 }
 
 // Every event that a run had planned arrives, under one dedupe id, although it left the model or the state was lost meanwhile.

@@ -4,8 +4,6 @@ package main
 
 import (
 	"context"
-	"maps"
-	"slices"
 	"testing"
 	"time"
 
@@ -57,10 +55,7 @@ END $$`)
 func TestKilledWithPostgresState(t *testing.T) {
 	t.Parallel()
 	h := newHuntedAt(t, home{state: server.Database(t)}, "mode: mirror\n    on_remove: delete")
-	h.hounded()
-	h.converged()
-	h.same(h.store.held(), h.wanted())
-	h.remembers(slices.Sorted(maps.Keys(h.model)))
+	h.mirrors()
 }
 
 // With the warehouse there as well nothing of a run is on the machine that dies.
@@ -68,8 +63,5 @@ func TestKilledOnPostgres(t *testing.T) {
 	t.Parallel()
 	url := server.Database(t)
 	h := newHuntedAt(t, home{state: url, warehouse: url}, "mode: mirror\n    on_remove: delete")
-	h.hounded()
-	h.converged()
-	h.same(h.store.held(), h.wanted())
-	h.remembers(slices.Sorted(maps.Keys(h.model)))
+	h.mirrors()
 }

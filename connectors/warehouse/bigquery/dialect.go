@@ -25,15 +25,7 @@ func (Dialect) Lease() time.Duration { return 15 * time.Minute }
 func (Dialect) Quote(id string) string { return "`" + escape(id, '`') + "`" }
 
 // Table quotes a relation's name: project, dataset, table.
-func (d Dialect) Table(t warehouse.Table) string {
-	var parts []string
-	for _, p := range []string{t.Database, t.Schema, t.Name} {
-		if p != "" {
-			parts = append(parts, d.Quote(p))
-		}
-	}
-	return strings.Join(parts, ".")
-}
+func (d Dialect) Table(t warehouse.Table) string { return warehouse.QualifiedName(d.Quote, t) }
 
 // Text is a string literal.
 func (Dialect) Text(s string) string { return "'" + escape(s, '\'') + "'" }
@@ -67,32 +59,18 @@ func (Dialect) Time(t time.Time) string {
 }
 
 // Value is a literal of a Go scalar.
-func (d Dialect) Value(v any) string {
-	switch v := v.(type) {
-	case nil:
-		return "NULL"
-	case bool:
-		return strconv.FormatBool(v)
-	case int:
-		return strconv.Itoa(v)
-	case int64:
-		return strconv.FormatInt(v, 10)
-	case float64:
-		if math.IsInf(v, 0) || math.IsNaN(v) {
-			return "CAST('" + strconv.FormatFloat(v, 'g', -1, 64) + "' AS FLOAT64)"
-		}
-		s := strconv.FormatFloat(v, 'g', -1, 64)
-		if !strings.ContainsAny(s, ".e") {
-			s += ".0"
-		}
-		return s
-	case time.Time:
-		return d.Time(v)
-	case string:
-		return d.Text(v)
-	default:
-		return d.Text(fmt.Sprint(v))
+func (d Dialect) Value(v any) string { return warehouse.Literal(d, v, float) }
+
+// float is a literal of double precision.
+func float(v float64) string {
+	if math.IsInf(v, 0) || math.IsNaN(v) {
+		return "CAST('" + strconv.FormatFloat(v, 'g', -1, 64) + "' AS FLOAT64)"
 	}
+	s := strconv.FormatFloat(v, 'g', -1, 64)
+	if !strings.ContainsAny(s, ".e") {
+		s += ".0"
+	}
+	return s
 }
 
 // Type is the type for a kind. NUMERIC has 38 digits, nine of them behind the point.
@@ -199,32 +177,13 @@ func jsonText(expr string) string {
 
 // Slice is a range of key hashes, which are spread evenly; plans are clustered by them, so that other rows are not looked at.
 func (Dialect) Slice(alias string, from, to, n, _ int64) string {
-	// The column stands alone, so that the clusters tell which of them are read.
-	hash, width := alias+".key_hash", sliceWidth(n)
-	var out []string
-	if from > 0 {
-		out = append(out, fmt.Sprintf("%s >= %d", hash, from*width))
-	}
-	if to < n {
-		out = append(out, fmt.Sprintf("%s < %d", hash, to*width))
-	}
-	part := strings.Join(out, " AND ")
-	switch {
-	case part == "":
-		return "TRUE"
-	case from == 0:
-		return "(" + part + " OR " + hash + " IS NULL)"
-	}
-	return "(" + part + ")"
+	return warehouse.HashSlice(alias, from, to, n)
 }
 
 // SliceNumber is the part a row is in. BigQuery has no row numbers to read by.
 func (Dialect) SliceNumber(alias string, n, _ int64) string {
-	return fmt.Sprintf("LEAST(DIV(COALESCE(%s.key_hash, 0), %d), %d)", alias, sliceWidth(n), n-1)
+	return fmt.Sprintf("LEAST(DIV(COALESCE(%s.key_hash, 0), %d), %d)", alias, warehouse.HashSliceWidth(n), n-1)
 }
-
-// sliceWidth is how many of the 2^63 hashes a part has; the last has the rest too.
-func sliceWidth(n int64) int64 { return math.MaxInt64 / n }
 
 // Highest is of no use here: parts are made of hashes.
 func (Dialect) Highest() string { return "COUNT(*)" }
@@ -254,16 +213,12 @@ func (d Dialect) clusterBy(columns []string) string {
 	if len(columns) == 0 {
 		return ""
 	}
-	quoted := make([]string, len(columns))
-	for i, c := range columns {
-		quoted[i] = d.Quote(c)
-	}
-	return " CLUSTER BY " + strings.Join(quoted, ", ")
+	return " CLUSTER BY " + warehouse.QuotedList(d.Quote, columns)
 }
 
 // CreateTable makes a table if it is missing, a partition a day.
 func (d Dialect) CreateTable(t warehouse.Table, columns []string, day string, by ...string) string {
-	s := "CREATE TABLE IF NOT EXISTS " + d.Table(t) + " (" + strings.Join(columns, ", ") + ")"
+	s := warehouse.CreateMissing(d, t, columns)
 	if day != "" {
 		s += " PARTITION BY TIMESTAMP_TRUNC(" + d.Quote(day) + ", DAY)"
 	}

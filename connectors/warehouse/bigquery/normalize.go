@@ -40,9 +40,7 @@ func (d Dialect) NormalizePhone(expr, country string) string {
 // NormalizeName folds case, accents and the Nordic letters, and spaces.
 func (d Dialect) NormalizeName(expr string) string {
 	v := "LOWER(NORMALIZE(" + d.trimmed(expr) + ", NFC))" // å may be written as a and a ring
-	for _, r := range [][2]string{{"æ", "ae"}, {"ø", "oe"}, {"å", "aa"}, {"ß", "ss"}, {"œ", "oe"}, {"þ", "th"}, {"ð", "d"}} {
-		v = "REPLACE(" + v + ", '" + r[0] + "', '" + r[1] + "')"
-	}
+	v = warehouse.FoldLetters(v)
 	v = "REGEXP_REPLACE(NORMALIZE(" + v + ", NFD), " + d.Text(`[\x{0300}-\x{036f}]`) + ", '')"
 	return "NULLIF(REGEXP_REPLACE(" + v + ", " + d.Text(`\s+`) + ", ' '), '')"
 }

@@ -3,11 +3,8 @@ package bigquery
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net"
 	"net/url"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -17,7 +14,6 @@ import (
 	bq "cloud.google.com/go/bigquery"
 
 	"github.com/dray-dev/dray/connectors/warehouse"
-	"github.com/dray-dev/dray/internal/diag"
 )
 
 // options are the keys of `warehouse:`, named as dbt-bigquery names them.
@@ -52,48 +48,31 @@ var (
 	labelText = regexp.MustCompile(`^[\p{Ll}\p{Lo}\p{N}_-]{0,63}$`)
 )
 
-func invalid(key, format string, args ...any) *warehouse.OptionError {
-	return &warehouse.OptionError{Key: key, Err: diag.Errorf(diag.Invalid, "warehouse.option", format, args...)}
-}
-
-func (o *options) hinted(e *warehouse.OptionError, format string, args ...any) error {
-	_ = e.Err.WithHint(format, args...)
-	return e
-}
-
 // parse reads the options; dir is where relative paths begin. No error quotes a key.
 func parse(given map[string]any, dir string) (*options, error) {
 	o := &options{storage: true}
-	for _, key := range slices.Sorted(maps.Keys(given)) {
-		if !slices.Contains(keys(), key) {
-			return nil, o.hinted(invalid(key, "the BigQuery warehouse has no option %q", key), "it has %s", strings.Join(keys(), ", "))
-		}
-	}
-	text := func(key string) string {
-		if v, ok := given[key]; ok && v != nil {
-			return fmt.Sprint(v)
-		}
-		return ""
+	text, err := warehouse.OptionTexts("BigQuery", given, keys())
+	if err != nil {
+		return nil, err
 	}
 	o.project, o.execution, o.dataset, o.location = text("project"), text("execution_project"), text("dataset"), text("location")
 	o.impersonate = text("impersonate_service_account")
 	if o.project == "" {
-		return nil, o.hinted(invalid("project", "the BigQuery warehouse needs a project"), "project: my-project-id")
+		return nil, warehouse.InvalidOption("project", "the BigQuery warehouse needs a project").WithHint("project: my-project-id")
 	}
 	if o.execution == "" {
 		o.execution = o.project
 	}
 	for key, id := range map[string]string{"project": o.project, "execution_project": o.execution} {
 		if !projectID.MatchString(id) {
-			return nil, o.hinted(invalid(key, "%s of the BigQuery warehouse is not a project's id", key),
-				"an id has 6 to 30 lower-case letters, digits and hyphens; it is not the project's name or number")
+			return nil, warehouse.InvalidOption(key, "%s of the BigQuery warehouse is not a project's id", key).WithHint("an id has 6 to 30 lower-case letters, digits and hyphens; it is not the project's name or number")
 		}
 	}
 	if o.dataset != "" && !datasetID.MatchString(o.dataset) {
-		return nil, o.hinted(invalid("dataset", "dataset of the BigQuery warehouse is not a dataset's id"), "letters, digits and underscores, without the project")
+		return nil, warehouse.InvalidOption("dataset", "dataset of the BigQuery warehouse is not a dataset's id").WithHint("letters, digits and underscores, without the project")
 	}
 	if o.impersonate != "" && !strings.Contains(o.impersonate, "@") {
-		return nil, o.hinted(invalid("impersonate_service_account", "impersonate_service_account of the BigQuery warehouse is not a service account"), "dray@my-project-id.iam.gserviceaccount.com")
+		return nil, warehouse.InvalidOption("impersonate_service_account", "impersonate_service_account of the BigQuery warehouse is not a service account").WithHint("dray@my-project-id.iam.gserviceaccount.com")
 	}
 	for _, part := range []func(map[string]any, func(string) string, string) error{o.parseKey, o.parseLimits, o.parseEndpoints} {
 		if err := part(given, text, dir); err != nil {
@@ -107,21 +86,13 @@ func (o *options) parseKey(_ map[string]any, text func(string) string, dir strin
 	file, key := text("keyfile"), text("keyfile_json")
 	switch {
 	case file != "" && key != "":
-		return o.hinted(invalid("keyfile_json", "the BigQuery warehouse has both keyfile and keyfile_json"), "leave one of them out")
+		return warehouse.InvalidOption("keyfile_json", "the BigQuery warehouse has both keyfile and keyfile_json").WithHint("leave one of them out")
 	case file != "":
-		if home, ok := strings.CutPrefix(file, "~/"); ok {
-			if base, err := os.UserHomeDir(); err == nil {
-				file = filepath.Join(base, home)
-			}
-		}
-		if !filepath.IsAbs(file) {
-			file = filepath.Join(dir, filepath.FromSlash(file))
-		}
-		b, err := os.ReadFile(file)
+		path, b, err := warehouse.OptionFile("BigQuery", "keyfile", file, dir)
 		if err != nil {
-			return &warehouse.OptionError{Key: "keyfile", Err: &diag.Error{Code: "warehouse.option", Msg: "the BigQuery warehouse's keyfile cannot be read", Err: err}}
+			return err
 		}
-		o.keyfile, o.key = file, b
+		o.keyfile, o.key = path, b
 	case key != "":
 		o.key = []byte(key)
 	default:
@@ -133,11 +104,10 @@ func (o *options) parseKey(_ map[string]any, text func(string) string, dir strin
 	}
 	var kind struct{ Type string }
 	if err := json.Unmarshal(o.key, &kind); err != nil || kind.Type == "" { // the parser's words would quote the key
-		return o.hinted(invalid(which, "%s of the BigQuery warehouse is no key: it is not JSON with a type", which),
-			"a service account's key as Google made it, for example \"${file:/run/secrets/dray.json}\"")
+		return warehouse.InvalidOption(which, "%s of the BigQuery warehouse is no key: it is not JSON with a type", which).WithHint("a service account's key as Google made it, for example \"${file:/run/secrets/dray.json}\"")
 	}
 	if !slices.Contains([]string{"service_account", "authorized_user", "external_account", "impersonated_service_account"}, kind.Type) {
-		return invalid(which, "%s of the BigQuery warehouse is a key of a type that is not known here", which)
+		return warehouse.InvalidOption(which, "%s of the BigQuery warehouse is a key of a type that is not known here", which)
 	}
 	o.keyType = kind.Type
 	return nil
@@ -150,19 +120,19 @@ func (o *options) parseLimits(given map[string]any, text func(string) string, _ 
 	case "batch":
 		o.priority = bq.BatchPriority
 	default:
-		return invalid("priority", "priority of the BigQuery warehouse must be interactive or batch")
+		return warehouse.InvalidOption("priority", "priority of the BigQuery warehouse must be interactive or batch")
 	}
 	if n := text("maximum_bytes_billed"); n != "" {
 		v, err := strconv.ParseInt(strings.ReplaceAll(n, "_", ""), 10, 64)
 		if err != nil || v < 1 {
-			return o.hinted(invalid("maximum_bytes_billed", "maximum_bytes_billed of the BigQuery warehouse must be a whole number of bytes"), "100 GB: 100000000000")
+			return warehouse.InvalidOption("maximum_bytes_billed", "maximum_bytes_billed of the BigQuery warehouse must be a whole number of bytes").WithHint("100 GB: 100000000000")
 		}
 		o.maxBytes = v
 	}
 	if n := text("job_execution_timeout_seconds"); n != "" {
 		v, err := strconv.Atoi(n)
 		if err != nil || v < 1 {
-			return invalid("job_execution_timeout_seconds", "job_execution_timeout_seconds of the BigQuery warehouse must be a whole number of seconds")
+			return warehouse.InvalidOption("job_execution_timeout_seconds", "job_execution_timeout_seconds of the BigQuery warehouse must be a whole number of seconds")
 		}
 		o.timeout = time.Duration(v) * time.Second
 	}
@@ -171,14 +141,14 @@ func (o *options) parseLimits(given map[string]any, text func(string) string, _ 
 	case "false":
 		o.storage = false
 	default:
-		return invalid("storage_read_api", "storage_read_api of the BigQuery warehouse must be true or false")
+		return warehouse.InvalidOption("storage_read_api", "storage_read_api of the BigQuery warehouse must be true or false")
 	}
 	if given["labels"] == nil {
 		return nil
 	}
 	labels, ok := given["labels"].(map[string]any)
 	if !ok {
-		return o.hinted(invalid("labels", "labels of the BigQuery warehouse must be names with texts"), "labels: {team: growth}")
+		return warehouse.InvalidOption("labels", "labels of the BigQuery warehouse must be names with texts").WithHint("labels: {team: growth}")
 	}
 	o.labels = map[string]string{}
 	for name, v := range labels {
@@ -187,8 +157,7 @@ func (o *options) parseLimits(given map[string]any, text func(string) string, _ 
 			value = fmt.Sprint(v)
 		}
 		if !labelName.MatchString(name) || !labelText.MatchString(value) {
-			return o.hinted(invalid("labels", "label %q of the BigQuery warehouse is not one that BigQuery takes", name),
-				"at most 63 lower-case letters, digits, hyphens and underscores, the name beginning with a letter")
+			return warehouse.InvalidOption("labels", "label %q of the BigQuery warehouse is not one that BigQuery takes", name).WithHint("at most 63 lower-case letters, digits, hyphens and underscores, the name beginning with a letter")
 		}
 		o.labels[name] = value
 	}
@@ -202,10 +171,10 @@ func (o *options) parseEndpoints(_ map[string]any, text func(string) string, _ s
 		}
 		u, err := url.Parse(e)
 		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-			return o.hinted(invalid("api_endpoint", "api_endpoint of the BigQuery warehouse is not a URL"), "https://bigquery-me.p.googleapis.com")
+			return warehouse.InvalidOption("api_endpoint", "api_endpoint of the BigQuery warehouse is not a URL").WithHint("https://bigquery-me.p.googleapis.com")
 		}
-		if u.Scheme == "http" && !loopback(u.Hostname()) {
-			return o.hinted(invalid("api_endpoint", "api_endpoint of the BigQuery warehouse is not encrypted"), "http:// is for a stand-in on this machine alone")
+		if u.Scheme == "http" && !warehouse.Loopback(u.Hostname()) {
+			return warehouse.InvalidOption("api_endpoint", "api_endpoint of the BigQuery warehouse is not encrypted").WithHint("http:// is for a stand-in on this machine alone")
 		}
 		if u.Path == "" || u.Path == "/" {
 			u.Path = "/bigquery/v2/"
@@ -214,16 +183,11 @@ func (o *options) parseEndpoints(_ map[string]any, text func(string) string, _ s
 	}
 	if e := text("storage_api_endpoint"); e != "" {
 		if _, _, err := net.SplitHostPort(e); err != nil {
-			return o.hinted(invalid("storage_api_endpoint", "storage_api_endpoint of the BigQuery warehouse is not a host with its port"), "bigquerystorage-me.p.googleapis.com:443")
+			return warehouse.InvalidOption("storage_api_endpoint", "storage_api_endpoint of the BigQuery warehouse is not a host with its port").WithHint("bigquerystorage-me.p.googleapis.com:443")
 		}
 		o.storageEndpoint = e
 	}
 	return nil
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // plain tells whether the API is a stand-in's on this machine, which gets credentials only where they are given.

@@ -9,8 +9,8 @@ import (
 	"github.com/dray-dev/dray/connectors/warehouse"
 )
 
-// open gives an empty carried BigQuery; without Node it skips the test.
-func open(t *testing.T) *Warehouse {
+// open gives an empty warehouse of an engine, carried; without Node it skips the test.
+func open(t *testing.T, engine Carrier) *Warehouse {
 	t.Helper()
 	tr, err := Start()
 	if errors.Is(err, ErrMissing) && os.Getenv("DRAY_REQUIRE_CARRIED") == "" {
@@ -19,7 +19,7 @@ func open(t *testing.T) *Warehouse {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := Open(t.Context(), BigQuery(), tr, nil, ":memory:", t.TempDir())
+	w, err := Open(t.Context(), engine, tr, nil, ":memory:", t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +30,7 @@ func open(t *testing.T) *Warehouse {
 // Each rule by which a carried statement differs from what the transpiler makes of it: without the rule the answer is another.
 func TestRulesOfBigQuery(t *testing.T) {
 	t.Parallel()
-	w := open(t)
+	w := open(t, BigQuery())
 	for _, c := range []struct{ rule, query, want string }{
 		{"function", "SELECT IF(REGEXP_CONTAINS('abc', 'b'), 'part', 'none')", "part"},
 		{"function", "SELECT REGEXP_REPLACE('aXbXc', 'X', '')", "abc"},
@@ -64,7 +64,7 @@ func TestRulesOfBigQuery(t *testing.T) {
 // The types of a query are BigQuery's.
 func TestTypesOfBigQuery(t *testing.T) {
 	t.Parallel()
-	w := open(t)
+	w := open(t, BigQuery())
 	columns, err := w.Columns(t.Context(), "SELECT SUM(1) AS a, CURRENT_TIMESTAMP() AS b, CAST(1 AS NUMERIC) AS c, STRUCT(1 AS x, ['y'] AS y) AS d, CAST('2026-01-01' AS DATETIME) AS e, NULL AS f")
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func TestTypesOfBigQuery(t *testing.T) {
 // A transaction of BigQuery makes no permanent tables; statements that only make or drop them run one after the other.
 func TestTransactionsOfBigQuery(t *testing.T) {
 	t.Parallel()
-	w := open(t)
+	w := open(t, BigQuery())
 	create, insert := "CREATE TABLE `t` (a INT64)", "INSERT INTO `t` (a) VALUES (1)"
 	var refused *warehouse.QueryError
 	if err := w.Atomic(t.Context(), create, insert); !errors.As(err, &refused) {

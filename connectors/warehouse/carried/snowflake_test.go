@@ -2,30 +2,11 @@ package carried
 
 import (
 	"errors"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/dray-dev/dray/connectors/warehouse"
 )
-
-// openSnowflake gives an empty carried Snowflake; without Node it skips the test.
-func openSnowflake(t *testing.T) *Warehouse {
-	t.Helper()
-	tr, err := Start()
-	if errors.Is(err, ErrMissing) && os.Getenv("DRAY_REQUIRE_CARRIED") == "" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := Open(t.Context(), Snowflake(), tr, nil, ":memory:", t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = w.Close() })
-	return w
-}
 
 // one is the first value of a query that is carried.
 func one(t *testing.T, w *Warehouse, query string) any {
@@ -48,7 +29,7 @@ func one(t *testing.T, w *Warehouse, query string) any {
 // Each rule by which a carried statement differs from what the transpiler makes of it: without the rule the answer is another.
 func TestRulesOfSnowflake(t *testing.T) {
 	t.Parallel()
-	w := openSnowflake(t)
+	w := open(t, Snowflake())
 	for _, c := range []struct {
 		rule, query string
 		want        any
@@ -80,7 +61,7 @@ func TestRulesOfSnowflake(t *testing.T) {
 // What a rewritten table is made of may be the table as it was; a name in upper case alone is one in lower case.
 func TestOverwriteOfSnowflake(t *testing.T) {
 	t.Parallel()
-	w := openSnowflake(t)
+	w := open(t, Snowflake())
 	for _, sql := range []string{
 		`CREATE TABLE IF NOT EXISTS "T" ("N" NUMBER(19,0), "firstName" VARCHAR, "DOC" VARIANT)`,
 		`INSERT INTO "T" ("N") SELECT 1 UNION ALL SELECT 2`,
@@ -112,7 +93,7 @@ func TestOverwriteOfSnowflake(t *testing.T) {
 // What First picks is NULL where the first row has NULL, which an array would leave out, and of the type that it was.
 func TestFirstOfSnowflake(t *testing.T) {
 	t.Parallel()
-	w := openSnowflake(t)
+	w := open(t, Snowflake())
 	d := w.Dialect()
 	rows := "(SELECT 1 AS o, CAST(NULL AS NUMBER(10,2)) AS v, TRUE AS x UNION ALL SELECT 2, 1.50, TRUE UNION ALL SELECT 0, 9.00, FALSE) AS t"
 	for orderBy, want := range map[string]any{d.Order("o", false, false): nil, d.Order("o", true, false): "1.5"} {
@@ -126,7 +107,7 @@ func TestFirstOfSnowflake(t *testing.T) {
 // Hashes tell apart what is easily mixed up.
 func TestHashOfSnowflake(t *testing.T) {
 	t.Parallel()
-	w := openSnowflake(t)
+	w := open(t, Snowflake())
 	d := w.Dialect()
 	seen := map[any]string{}
 	for _, values := range [][]string{{"NULL", "''"}, {"''", "NULL"}, {"'a'", "'bc'"}, {"'ab'", "'c'"}, {"'abc'", "''"}, {"1", "2"}, {"2", "1"}} {
@@ -144,7 +125,7 @@ func TestHashOfSnowflake(t *testing.T) {
 // A transaction of Snowflake makes no tables: it would be committed before each.
 func TestTransactionsOfSnowflake(t *testing.T) {
 	t.Parallel()
-	w := openSnowflake(t)
+	w := open(t, Snowflake())
 	create, insert := `CREATE TABLE IF NOT EXISTS "T" ("N" NUMBER(19,0))`, `INSERT INTO "T" ("N") VALUES (1)`
 	var refused *warehouse.QueryError
 	if err := w.Atomic(t.Context(), create, insert); !errors.As(err, &refused) {

@@ -12,7 +12,10 @@ import (
 )
 
 // Dialect writes DuckDB's SQL. The zero value writes everything but HashVersion, which names the engine's release.
-type Dialect struct{ release string }
+type Dialect struct {
+	warehouse.PostgresFamily
+	release string
+}
 
 // Name is duckdb.
 func (Dialect) Name() string { return "duckdb" }
@@ -24,15 +27,7 @@ func (Dialect) Lease() time.Duration { return 2 * time.Minute }
 func (Dialect) Quote(id string) string { return `"` + strings.ReplaceAll(id, `"`, `""`) + `"` }
 
 // Table quotes a relation's name.
-func (d Dialect) Table(t warehouse.Table) string {
-	var parts []string
-	for _, p := range []string{t.Database, t.Schema, t.Name} {
-		if p != "" {
-			parts = append(parts, d.Quote(p))
-		}
-	}
-	return strings.Join(parts, ".")
-}
+func (d Dialect) Table(t warehouse.Table) string { return warehouse.QualifiedName(d.Quote, t) }
 
 // Text is a string literal.
 func (Dialect) Text(s string) string {
@@ -49,32 +44,18 @@ func (Dialect) Time(t time.Time) string {
 }
 
 // Value is a literal of a Go scalar.
-func (d Dialect) Value(v any) string {
-	switch v := v.(type) {
-	case nil:
-		return "NULL"
-	case bool:
-		return strconv.FormatBool(v)
-	case int:
-		return strconv.Itoa(v)
-	case int64:
-		return strconv.FormatInt(v, 10)
-	case float64:
-		if math.IsInf(v, 0) || math.IsNaN(v) {
-			return "CAST('" + strconv.FormatFloat(v, 'g', -1, 64) + "' AS DOUBLE)"
-		}
-		s := strconv.FormatFloat(v, 'f', -1, 64)
-		if !strings.Contains(s, ".") {
-			s += ".0"
-		}
-		return s
-	case time.Time:
-		return d.Time(v)
-	case string:
-		return d.Text(v)
-	default:
-		return d.Text(fmt.Sprint(v))
+func (d Dialect) Value(v any) string { return warehouse.Literal(d, v, float) }
+
+// float is a literal of double precision.
+func float(v float64) string {
+	if math.IsInf(v, 0) || math.IsNaN(v) {
+		return "CAST('" + strconv.FormatFloat(v, 'g', -1, 64) + "' AS DOUBLE)"
 	}
+	s := strconv.FormatFloat(v, 'f', -1, 64)
+	if !strings.Contains(s, ".") {
+		s += ".0"
+	}
+	return s
 }
 
 // Type is the type for a kind.
@@ -379,29 +360,9 @@ func sortedKeys(m map[string]string) []string {
 	return keys
 }
 
-// Contains is strpos.
-func (Dialect) Contains(expr, part string) string { return "strpos(" + expr + ", " + part + ") > 0" }
-
-// Xor is bit_xor.
-func (Dialect) Xor(expr string) string { return "bit_xor(" + expr + ")" }
-
-// Order is one key of an ORDER BY.
-func (Dialect) Order(expr string, desc, nullsFirst bool) string {
-	if desc {
-		expr += " DESC"
-	}
-	if nullsFirst {
-		return expr + " NULLS FIRST"
-	}
-	return expr + " NULLS LAST"
-}
-
-// Materialized keeps a common table expression from being computed where it is used.
-func (Dialect) Materialized() string { return "MATERIALIZED " }
-
 // CreateTable makes a table if it is missing.
 func (d Dialect) CreateTable(t warehouse.Table, columns []string, _ string, _ ...string) string {
-	return "CREATE TABLE IF NOT EXISTS " + d.Table(t) + " (" + strings.Join(columns, ", ") + ")"
+	return warehouse.CreateMissing(d, t, columns)
 }
 
 // Swap replaces the table, which a transaction may do.
@@ -416,9 +377,6 @@ func (d Dialect) Empty(t warehouse.Table) string {
 
 // Discard drops the table.
 func (d Dialect) Discard(t warehouse.Table) string { return "DROP TABLE IF EXISTS " + d.Table(t) }
-
-// DDL is part of transactions.
-func (Dialect) DDL() bool { return true }
 
 // Relations reads the catalogue.
 func (d Dialect) Relations(schema string) string {

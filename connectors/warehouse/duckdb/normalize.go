@@ -37,9 +37,7 @@ func (Dialect) NormalizePhone(expr, country string) string {
 // NormalizeName folds case, accents and the Nordic letters, and spaces.
 func (Dialect) NormalizeName(expr string) string {
 	v := "lower(nfc_normalize(" + trimmed(expr) + "))" // å may be written as a and a ring
-	for _, r := range [][2]string{{"æ", "ae"}, {"ø", "oe"}, {"å", "aa"}, {"ß", "ss"}, {"œ", "oe"}, {"þ", "th"}, {"ð", "d"}} {
-		v = "replace(" + v + ", '" + r[0] + "', '" + r[1] + "')"
-	}
+	v = warehouse.FoldLetters(v)
 	v = `regexp_replace(strip_accents(` + v + `), '\s+', ' ', 'g')`
 	return "nullif(" + v + ", '')"
 }

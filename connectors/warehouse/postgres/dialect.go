@@ -18,6 +18,7 @@ const Functions = "dray_functions"
 
 // Dialect writes PostgreSQL's SQL. The zero value writes everything but HashVersion, which names the server's release.
 type Dialect struct {
+	warehouse.PostgresFamily
 	release string
 	fold    string // how lower() is told to fold letters beyond ASCII, where the database's own locale does not
 }
@@ -47,15 +48,7 @@ func short(id string) string {
 }
 
 // Table quotes a relation's name. A database cannot be named in PostgreSQL unless it is the one that is connected to.
-func (d Dialect) Table(t warehouse.Table) string {
-	var parts []string
-	for _, p := range []string{t.Database, t.Schema, t.Name} {
-		if p != "" {
-			parts = append(parts, d.Quote(p))
-		}
-	}
-	return strings.Join(parts, ".")
-}
+func (d Dialect) Table(t warehouse.Table) string { return warehouse.QualifiedName(d.Quote, t) }
 
 // Text is a string literal. PostgreSQL's texts have no NUL.
 func (Dialect) Text(s string) string {
@@ -69,28 +62,14 @@ func (Dialect) Time(t time.Time) string {
 }
 
 // Value is a literal of a Go scalar.
-func (d Dialect) Value(v any) string {
-	switch v := v.(type) {
-	case nil:
-		return "NULL"
-	case bool:
-		return strconv.FormatBool(v)
-	case int:
-		return strconv.Itoa(v)
-	case int64:
-		return strconv.FormatInt(v, 10)
-	case float64:
-		if math.IsInf(v, 0) || math.IsNaN(v) {
-			return "CAST('" + strings.TrimPrefix(strconv.FormatFloat(v, 'g', -1, 64), "+") + "' AS DOUBLE PRECISION)"
-		}
-		return "CAST('" + strconv.FormatFloat(v, 'g', -1, 64) + "' AS DOUBLE PRECISION)"
-	case time.Time:
-		return d.Time(v)
-	case string:
-		return d.Text(v)
-	default:
-		return d.Text(fmt.Sprint(v))
+func (d Dialect) Value(v any) string { return warehouse.Literal(d, v, float) }
+
+// float is a literal of double precision.
+func float(v float64) string {
+	if math.IsInf(v, 0) || math.IsNaN(v) {
+		return "CAST('" + strings.TrimPrefix(strconv.FormatFloat(v, 'g', -1, 64), "+") + "' AS DOUBLE PRECISION)"
 	}
+	return "CAST('" + strconv.FormatFloat(v, 'g', -1, 64) + "' AS DOUBLE PRECISION)"
 }
 
 // Type is the type for a kind.
@@ -352,29 +331,9 @@ func (Dialect) ReadFile(warehouse.File) (string, error) {
 	return "", errors.New("PostgreSQL does not read files in place: load them into tables, or use DuckDB")
 }
 
-// Contains is strpos.
-func (Dialect) Contains(expr, part string) string { return "strpos(" + expr + ", " + part + ") > 0" }
-
-// Xor is bit_xor.
-func (Dialect) Xor(expr string) string { return "bit_xor(" + expr + ")" }
-
-// Order is one key of an ORDER BY.
-func (Dialect) Order(expr string, desc, nullsFirst bool) string {
-	if desc {
-		expr += " DESC"
-	}
-	if nullsFirst {
-		return expr + " NULLS FIRST"
-	}
-	return expr + " NULLS LAST"
-}
-
-// Materialized keeps a common table expression from being computed where it is used.
-func (Dialect) Materialized() string { return "MATERIALIZED " }
-
 // CreateTable makes a table if it is missing.
 func (d Dialect) CreateTable(t warehouse.Table, columns []string, _ string, _ ...string) string {
-	return "CREATE TABLE IF NOT EXISTS " + d.Table(t) + " (" + strings.Join(columns, ", ") + ")"
+	return warehouse.CreateMissing(d, t, columns)
 }
 
 // Swap replaces the table, which a transaction may do.
@@ -389,9 +348,6 @@ func (d Dialect) Empty(t warehouse.Table) string {
 
 // Discard drops the table.
 func (d Dialect) Discard(t warehouse.Table) string { return "DROP TABLE IF EXISTS " + d.Table(t) }
-
-// DDL is part of transactions.
-func (Dialect) DDL() bool { return true }
 
 // Relations reads the catalogue.
 func (d Dialect) Relations(schema string) string {

@@ -64,15 +64,7 @@ func short(id string) string {
 }
 
 // Table quotes a relation's name: database, schema, table.
-func (d Dialect) Table(t warehouse.Table) string {
-	var parts []string
-	for _, p := range []string{t.Database, t.Schema, t.Name} {
-		if p != "" {
-			parts = append(parts, d.Quote(p))
-		}
-	}
-	return strings.Join(parts, ".")
-}
+func (d Dialect) Table(t warehouse.Table) string { return warehouse.QualifiedName(d.Quote, t) }
 
 // Text is a string literal, in which a backslash escapes too.
 func (Dialect) Text(s string) string {
@@ -86,31 +78,17 @@ func (Dialect) Time(t time.Time) string {
 }
 
 // Value is a literal of a Go scalar.
-func (d Dialect) Value(v any) string {
-	switch v := v.(type) {
-	case nil:
-		return "NULL"
-	case bool:
-		return strconv.FormatBool(v)
-	case int:
-		return strconv.Itoa(v)
-	case int64:
-		return strconv.FormatInt(v, 10)
-	case float64:
-		switch { // a literal with a point would be a decimal
-		case math.IsNaN(v):
-			return "CAST('NaN' AS FLOAT)"
-		case math.IsInf(v, 0):
-			return "CAST('" + strings.ToLower(strings.TrimPrefix(strconv.FormatFloat(v, 'g', -1, 64), "+")) + "' AS FLOAT)"
-		}
-		return "CAST('" + strconv.FormatFloat(v, 'g', -1, 64) + "' AS FLOAT)"
-	case time.Time:
-		return d.Time(v)
-	case string:
-		return d.Text(v)
-	default:
-		return d.Text(fmt.Sprint(v))
+func (d Dialect) Value(v any) string { return warehouse.Literal(d, v, float) }
+
+// float is a literal of double precision.
+func float(v float64) string {
+	switch { // a literal with a point would be a decimal
+	case math.IsNaN(v):
+		return "CAST('NaN' AS FLOAT)"
+	case math.IsInf(v, 0):
+		return "CAST('" + strings.ToLower(strings.TrimPrefix(strconv.FormatFloat(v, 'g', -1, 64), "+")) + "' AS FLOAT)"
 	}
+	return "CAST('" + strconv.FormatFloat(v, 'g', -1, 64) + "' AS FLOAT)"
 }
 
 // Type is the type for a kind. All whole numbers are decimals to Snowflake; 19 digits are those that Snowflake's own HASH has, and the
@@ -221,32 +199,13 @@ func (Dialect) Comparable(expr string, c warehouse.Column) string {
 
 // Slice is a range of key hashes, which are spread evenly; plans are written in their order, so that other rows are not looked at.
 func (Dialect) Slice(alias string, from, to, n, _ int64) string {
-	// The column stands alone, so that the micro-partitions tell which of them are read.
-	hash, width := alias+".key_hash", sliceWidth(n)
-	var out []string
-	if from > 0 {
-		out = append(out, fmt.Sprintf("%s >= %d", hash, from*width))
-	}
-	if to < n {
-		out = append(out, fmt.Sprintf("%s < %d", hash, to*width))
-	}
-	part := strings.Join(out, " AND ")
-	switch {
-	case part == "":
-		return "TRUE"
-	case from == 0:
-		return "(" + part + " OR " + hash + " IS NULL)"
-	}
-	return "(" + part + ")"
+	return warehouse.HashSlice(alias, from, to, n)
 }
 
 // SliceNumber is the part a row is in. Snowflake has no row numbers to read by.
 func (Dialect) SliceNumber(alias string, n, _ int64) string {
-	return fmt.Sprintf("LEAST(%s, %d)", Dialect{}.IntDiv("COALESCE("+alias+".key_hash, 0)", sliceWidth(n)), n-1)
+	return fmt.Sprintf("LEAST(%s, %d)", Dialect{}.IntDiv("COALESCE("+alias+".key_hash, 0)", warehouse.HashSliceWidth(n)), n-1)
 }
-
-// sliceWidth is how many of the 2^63 hashes a part has; the last has the rest too.
-func sliceWidth(n int64) int64 { return math.MaxInt64 / n }
 
 // Highest is of no use here: parts are made of hashes.
 func (Dialect) Highest() string { return "COUNT(*)" }
@@ -268,22 +227,14 @@ func (d Dialect) CreateTableAs(t warehouse.Table, query string, by ...string) st
 		kind, options = "TRANSIENT TABLE", " DATA_RETENTION_TIME_IN_DAYS = 0"
 	}
 	if len(by) > 0 {
-		query = "SELECT * FROM (" + query + "\n) AS q ORDER BY " + d.list(by)
+		query = "SELECT * FROM (" + query + "\n) AS q ORDER BY " + warehouse.QuotedList(d.Quote, by)
 	}
 	return "CREATE OR REPLACE " + kind + " " + d.Table(t) + options + " AS " + query
 }
 
-func (d Dialect) list(names []string) string {
-	quoted := make([]string, len(names))
-	for i, n := range names {
-		quoted[i] = d.Quote(n)
-	}
-	return strings.Join(quoted, ", ")
-}
-
 // CreateTable makes a table if it is missing. Days lie apart by themselves where rows come as time goes.
 func (d Dialect) CreateTable(t warehouse.Table, columns []string, _ string, _ ...string) string {
-	return "CREATE TABLE IF NOT EXISTS " + d.Table(t) + " (" + strings.Join(columns, ", ") + ")"
+	return warehouse.CreateMissing(d, t, columns)
 }
 
 // Swap replaces all rows in one statement, whose query may read the table as it was, and which is no end of the transaction.
@@ -317,13 +268,7 @@ func (Dialect) Xor(expr string) string { return "BITXOR_AGG(" + expr + ")" }
 
 // Order says where NULL goes: by itself it is the greatest of all.
 func (Dialect) Order(expr string, desc, nullsFirst bool) string {
-	if desc {
-		expr += " DESC"
-	}
-	if nullsFirst {
-		return expr + " NULLS FIRST"
-	}
-	return expr + " NULLS LAST"
+	return warehouse.OrderNulls(expr, desc, nullsFirst)
 }
 
 // Materialized is nothing: Snowflake decides itself.

@@ -54,9 +54,7 @@ func (d Dialect) NormalizeName(expr string) string {
 	v := "LOWER(" + d.trimmed(expr) + ")"
 	// A letter and its accent may be two: a and a ring is å.
 	v = "REPLACE(" + v + ", " + d.Text("a\u030a") + ", 'aa')"
-	for _, r := range [][2]string{{"æ", "ae"}, {"ø", "oe"}, {"å", "aa"}, {"ß", "ss"}, {"œ", "oe"}, {"þ", "th"}, {"ð", "d"}} {
-		v = "REPLACE(" + v + ", '" + r[0] + "', '" + r[1] + "')"
-	}
+	v = warehouse.FoldLetters(v)
 	v = "TRANSLATE(" + v + ", '" + accented + "', '" + plain + "')"
 	v = "REGEXP_REPLACE(" + v + ", " + d.Text("[\u0300-\u036f]") + ", '')"
 	return "NULLIF(REGEXP_REPLACE(" + v + ", " + d.Text(`\s+`) + ", ' '), '')"

@@ -4,13 +4,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
-	"fmt"
-	"maps"
-	"net"
-	"os"
-	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,7 +13,6 @@ import (
 	"github.com/youmark/pkcs8"
 
 	"github.com/dray-dev/dray/connectors/warehouse"
-	"github.com/dray-dev/dray/internal/diag"
 )
 
 // options are the keys of `warehouse:`, named as dbt-snowflake names them.
@@ -49,41 +42,24 @@ func keys() []string {
 // accountName is an organisation's account (org-account), or a locator with its region (xy12345.eu-central-1.aws).
 var accountName = regexp.MustCompile(`^[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*$`)
 
-func invalid(key, format string, args ...any) *warehouse.OptionError {
-	return &warehouse.OptionError{Key: key, Err: diag.Errorf(diag.Invalid, "warehouse.option", format, args...)}
-}
-
-func hinted(e *warehouse.OptionError, format string, args ...any) error {
-	_ = e.Err.WithHint(format, args...)
-	return e
-}
-
 // parse reads the options; dir is where relative paths begin. No error quotes a secret.
 func parse(given map[string]any, dir string) (*options, error) {
-	for _, key := range slices.Sorted(maps.Keys(given)) {
-		if !slices.Contains(keys(), key) {
-			return nil, hinted(invalid(key, "the Snowflake warehouse has no option %q", key), "it has %s", strings.Join(keys(), ", "))
-		}
-	}
-	text := func(key string) string {
-		if v, ok := given[key]; ok && v != nil {
-			return fmt.Sprint(v)
-		}
-		return ""
+	text, err := warehouse.OptionTexts("Snowflake", given, keys())
+	if err != nil {
+		return nil, err
 	}
 	o := &options{
 		account: text("account"), user: text("user"), role: text("role"), warehouse: text("warehouse"), database: text("database"), schema: text("schema"),
 		queryTag: text("query_tag"), connections: 8, protocol: "https", port: 443,
 	}
 	if o.account == "" {
-		return nil, hinted(invalid("account", "the Snowflake warehouse needs an account"), "account: myorg-myaccount")
+		return nil, warehouse.InvalidOption("account", "the Snowflake warehouse needs an account").WithHint("account: myorg-myaccount")
 	}
 	if !accountName.MatchString(o.account) {
-		return nil, hinted(invalid("account", "account of the Snowflake warehouse is not an account's identifier"),
-			"the organisation and the account, myorg-myaccount, without https:// and .snowflakecomputing.com")
+		return nil, warehouse.InvalidOption("account", "account of the Snowflake warehouse is not an account's identifier").WithHint("the organisation and the account, myorg-myaccount, without https:// and .snowflakecomputing.com")
 	}
 	if o.database == "" {
-		return nil, hinted(invalid("database", "the Snowflake warehouse needs a database: Dray's own schema is made in it"), "database: ANALYTICS")
+		return nil, warehouse.InvalidOption("database", "the Snowflake warehouse needs a database: Dray's own schema is made in it").WithHint("database: ANALYTICS")
 	}
 	for _, part := range []func(func(string) string, string) error{o.parseCredentials, o.parseLimits, o.parseAddress} {
 		if err := part(text, dir); err != nil {
@@ -100,7 +76,7 @@ func (o *options) parseCredentials(text func(string) string, dir string) error {
 		return err
 	}
 	needs := func(key, format string) error {
-		return hinted(invalid(key, "the Snowflake warehouse needs %s"+format, key), "%s: \"${SNOWFLAKE_%s}\"", key, strings.ToUpper(key))
+		return warehouse.InvalidOption(key, "the Snowflake warehouse needs %s"+format, key).WithHint("%s: \"${SNOWFLAKE_%s}\"", key, strings.ToUpper(key))
 	}
 	how := strings.ToLower(text("authenticator"))
 	if how == "" {
@@ -117,7 +93,7 @@ func (o *options) parseCredentials(text func(string) string, dir string) error {
 	case "snowflake_jwt", "jwt":
 		o.authenticator = sf.AuthTypeJwt
 		if o.key == nil {
-			return hinted(invalid("private_key", "the Snowflake warehouse needs private_key or private_key_path for authenticator: %s", how), `private_key: "${SNOWFLAKE_PRIVATE_KEY}"`)
+			return warehouse.InvalidOption("private_key", "the Snowflake warehouse needs private_key or private_key_path for authenticator: %s", how).WithHint(`private_key: "${SNOWFLAKE_PRIVATE_KEY}"`)
 		}
 		o.password, o.token = "", ""
 	case "oauth":
@@ -129,12 +105,11 @@ func (o *options) parseCredentials(text func(string) string, dir string) error {
 	case "snowflake":
 		o.authenticator = sf.AuthTypeSnowflake
 		if o.password == "" {
-			return hinted(invalid("password", "the Snowflake warehouse needs a private_key, a token or a password"), `private_key: "${SNOWFLAKE_PRIVATE_KEY}", with its public half set for the user (ALTER USER … SET RSA_PUBLIC_KEY)`)
+			return warehouse.InvalidOption("password", "the Snowflake warehouse needs a private_key, a token or a password").WithHint(`private_key: "${SNOWFLAKE_PRIVATE_KEY}", with its public half set for the user (ALTER USER … SET RSA_PUBLIC_KEY)`)
 		}
 		o.token, o.key = "", nil
 	default:
-		return hinted(invalid("authenticator", "authenticator of the Snowflake warehouse must be snowflake, snowflake_jwt or oauth"),
-			"those that ask a person (externalbrowser, username_password_mfa) are of no use in a schedule")
+		return warehouse.InvalidOption("authenticator", "authenticator of the Snowflake warehouse must be snowflake, snowflake_jwt or oauth").WithHint("those that ask a person (externalbrowser, username_password_mfa) are of no use in a schedule")
 	}
 	if o.user == "" && o.authenticator != sf.AuthTypeOAuth {
 		return needs("user", "")
@@ -147,20 +122,12 @@ func (o *options) parseKey(text func(string) string, dir string) error {
 	which := "private_key"
 	switch {
 	case file != "" && key != "":
-		return hinted(invalid("private_key", "the Snowflake warehouse has both private_key and private_key_path"), "leave one of them out")
+		return warehouse.InvalidOption("private_key", "the Snowflake warehouse has both private_key and private_key_path").WithHint("leave one of them out")
 	case file != "":
 		which = "private_key_path"
-		if home, ok := strings.CutPrefix(file, "~/"); ok {
-			if base, err := os.UserHomeDir(); err == nil {
-				file = filepath.Join(base, home)
-			}
-		}
-		if !filepath.IsAbs(file) {
-			file = filepath.Join(dir, filepath.FromSlash(file))
-		}
-		b, err := os.ReadFile(file)
+		_, b, err := warehouse.OptionFile("Snowflake", which, file, dir)
 		if err != nil {
-			return &warehouse.OptionError{Key: which, Err: &diag.Error{Code: "warehouse.option", Msg: "the Snowflake warehouse's private_key_path cannot be read", Err: err}}
+			return err
 		}
 		key = string(b)
 	case key == "":
@@ -168,7 +135,7 @@ func (o *options) parseKey(text func(string) string, dir string) error {
 	}
 	parsed, problem := privateKey(key, text("private_key_passphrase"))
 	if problem != "" { // the parsers' own words might quote the key
-		return hinted(invalid(which, "%s of the Snowflake warehouse %s", which, problem), "openssl genrsa 2048 | openssl pkcs8 -topk8 -v2 aes256 -inform PEM -out dray.p8")
+		return warehouse.InvalidOption(which, "%s of the Snowflake warehouse %s", which, problem).WithHint("openssl genrsa 2048 | openssl pkcs8 -topk8 -v2 aes256 -inform PEM -out dray.p8")
 	}
 	o.key = parsed
 	return nil
@@ -221,24 +188,24 @@ func (o *options) parseLimits(text func(string) string, _ string) error {
 	case "true":
 		o.keepAlive = true
 	default:
-		return invalid("client_session_keep_alive", "client_session_keep_alive of the Snowflake warehouse must be true or false")
+		return warehouse.InvalidOption("client_session_keep_alive", "client_session_keep_alive of the Snowflake warehouse must be true or false")
 	}
 	if t := text("statement_timeout"); t != "" {
 		d, err := time.ParseDuration(t)
 		if err != nil || d < time.Second {
-			return invalid("statement_timeout", "statement_timeout of the Snowflake warehouse is not a duration of a second or more, such as 10m")
+			return warehouse.InvalidOption("statement_timeout", "statement_timeout of the Snowflake warehouse is not a duration of a second or more, such as 10m")
 		}
 		o.timeout = d
 	}
 	if n := text("connections"); n != "" {
 		k, err := strconv.Atoi(n)
 		if err != nil || k < 2 {
-			return invalid("connections", "connections of the Snowflake warehouse must be a whole number of at least 2")
+			return warehouse.InvalidOption("connections", "connections of the Snowflake warehouse must be a whole number of at least 2")
 		}
 		o.connections = k
 	}
 	if len(o.queryTag) > maxTag/2 {
-		return invalid("query_tag", "query_tag of the Snowflake warehouse has more than %d letters", maxTag/2)
+		return warehouse.InvalidOption("query_tag", "query_tag of the Snowflake warehouse has more than %d letters", maxTag/2)
 	}
 	return nil
 }
@@ -252,29 +219,24 @@ func (o *options) parseAddress(text func(string) string, _ string) error {
 		}
 	}
 	if strings.ContainsAny(o.host, ":/ ") {
-		return hinted(invalid("host", "host of the Snowflake warehouse is not a host's name"), "without https:// and port")
+		return warehouse.InvalidOption("host", "host of the Snowflake warehouse is not a host's name").WithHint("without https:// and port")
 	}
 	if p := text("port"); p != "" {
 		n, err := strconv.Atoi(p)
 		if err != nil || n < 1 || n > 65535 {
-			return invalid("port", "port of the Snowflake warehouse must be a whole number up to 65535")
+			return warehouse.InvalidOption("port", "port of the Snowflake warehouse must be a whole number up to 65535")
 		}
 		o.port = n
 	}
 	switch p := text("protocol"); p {
 	case "", "https":
 	case "http":
-		if !loopback(o.host) {
-			return hinted(invalid("protocol", "protocol of the Snowflake warehouse is not encrypted"), "http is for a stand-in on this machine alone")
+		if !warehouse.Loopback(o.host) {
+			return warehouse.InvalidOption("protocol", "protocol of the Snowflake warehouse is not encrypted").WithHint("http is for a stand-in on this machine alone")
 		}
 		o.protocol = "http"
 	default:
-		return invalid("protocol", "protocol of the Snowflake warehouse must be https")
+		return warehouse.InvalidOption("protocol", "protocol of the Snowflake warehouse must be https")
 	}
 	return nil
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

@@ -1,0 +1,127 @@
+package warehouse
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// What dialects write alike stands here; how an engine differs, in its own package.
+
+// QualifiedName is a relation's name, its parts quoted.
+func QualifiedName(quote func(string) string, t Table) string {
+	var parts []string
+	for _, p := range []string{t.Database, t.Schema, t.Name} {
+		if p != "" {
+			parts = append(parts, quote(p))
+		}
+	}
+	return strings.Join(parts, ".")
+}
+
+// QuotedList is names, quoted, as in GROUP BY.
+func QuotedList(quote func(string) string, names []string) string {
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = quote(n)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// Literal is Dialect.Value, but for floating point, which each engine writes in its own way.
+func Literal(d interface {
+	Text(value string) string
+	Time(t time.Time) string
+}, v any, float func(float64) string,
+) string {
+	switch v := v.(type) {
+	case nil:
+		return "NULL"
+	case bool:
+		return strconv.FormatBool(v)
+	case int:
+		return strconv.Itoa(v)
+	case int64:
+		return strconv.FormatInt(v, 10)
+	case float64:
+		return float(v)
+	case time.Time:
+		return d.Time(v)
+	case string:
+		return d.Text(v)
+	default:
+		return d.Text(fmt.Sprint(v))
+	}
+}
+
+// HashSlice is Dialect.Slice where rows have no numbers: a range of key hashes, which are spread evenly. The column stands alone in
+// it, so that an engine whose tables lie in the order of the hashes does not look at other rows.
+func HashSlice(alias string, from, to, n int64) string {
+	hash, width := alias+".key_hash", HashSliceWidth(n)
+	var out []string
+	if from > 0 {
+		out = append(out, fmt.Sprintf("%s >= %d", hash, from*width))
+	}
+	if to < n {
+		out = append(out, fmt.Sprintf("%s < %d", hash, to*width))
+	}
+	part := strings.Join(out, " AND ")
+	switch {
+	case part == "":
+		return "TRUE"
+	case from == 0:
+		return "(" + part + " OR " + hash + " IS NULL)"
+	}
+	return "(" + part + ")"
+}
+
+// HashSliceWidth is how many of the 2^63 hashes one of n parts has; the last has the rest too.
+func HashSliceWidth(n int64) int64 { return math.MaxInt64 / n }
+
+// FoldLetters replaces letters of their own, in lower case, by what they are written as without them (DESIGN §12).
+func FoldLetters(expr string) string {
+	for _, r := range [][2]string{{"æ", "ae"}, {"ø", "oe"}, {"å", "aa"}, {"ß", "ss"}, {"œ", "oe"}, {"þ", "th"}, {"ð", "d"}} {
+		expr = "replace(" + expr + ", '" + r[0] + "', '" + r[1] + "')"
+	}
+	return expr
+}
+
+// CreateMissing is Dialect.CreateTable where neither days nor clusters are declared.
+func CreateMissing(d interface{ Table(t Table) string }, t Table, columns []string) string {
+	return "CREATE TABLE IF NOT EXISTS " + d.Table(t) + " (" + strings.Join(columns, ", ") + ")"
+}
+
+// OrderNulls is Dialect.Order in standard SQL.
+func OrderNulls(expr string, desc, nullsFirst bool) string {
+	if desc {
+		expr += " DESC"
+	}
+	if nullsFirst {
+		return expr + " NULLS FIRST"
+	}
+	return expr + " NULLS LAST"
+}
+
+// PostgresFamily is the part of a Dialect that engines of PostgreSQL's family have in common. A Dialect embeds it.
+type PostgresFamily struct{}
+
+// Contains is strpos.
+func (PostgresFamily) Contains(expr, part string) string {
+	return "strpos(" + expr + ", " + part + ") > 0"
+}
+
+// Xor is bit_xor.
+func (PostgresFamily) Xor(expr string) string { return "bit_xor(" + expr + ")" }
+
+// Order is one key of an ORDER BY.
+func (PostgresFamily) Order(expr string, desc, nullsFirst bool) string {
+	return OrderNulls(expr, desc, nullsFirst)
+}
+
+// Materialized keeps a common table expression from being computed where it is used.
+func (PostgresFamily) Materialized() string { return "MATERIALIZED " }
+
+// DDL is part of transactions.
+func (PostgresFamily) DDL() bool { return true }
