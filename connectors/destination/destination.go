@@ -205,6 +205,7 @@ type Destination interface {
 	Check(ctx context.Context) (Account, error)
 	// Write delivers a batch in one request (or as few as the vendor allows) and returns one outcome per change, in order.
 	// An *Error says what befell the batch as a whole (then outcomes are nil). Any other error is Unknown.
+	// The changes are the engine's again once it returns: a destination that needs one later copies it.
 	Write(ctx context.Context, b *Batch) ([]Outcome, error)
 	Close() error
 }

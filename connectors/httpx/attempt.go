@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -19,6 +18,13 @@ type attempt struct {
 	monotonic bool // a request once on a connection counts as sent for good
 	tries     int
 	phase     atomic.Int32
+	started   atomic.Int32 // requests that are on a connection
+	written   atomic.Int32 // those of them that were written to their end, or will not be
+}
+
+// bodyRead is false while a transport may still read the request's body, as it may after it has returned an answer.
+func (a *attempt) bodyRead() bool {
+	return a.phase.Load() != untold && a.started.Load() == a.written.Load()
 }
 
 type attemptKey struct{}
@@ -51,7 +57,11 @@ func (a *attempt) trace() *httptrace.ClientTrace {
 				a.phase.Store(connecting)
 			}
 		},
-		GotConn: func(httptrace.GotConnInfo) { a.phase.Store(connected) },
+		GotConn: func(httptrace.GotConnInfo) {
+			a.started.Add(1)
+			a.phase.Store(connected)
+		},
+		WroteRequest: func(httptrace.WroteRequestInfo) { a.written.Add(1) },
 	}
 }
 
@@ -139,46 +149,4 @@ type cancelingBody struct {
 func (b *cancelingBody) Close() error {
 	defer b.cancel()
 	return b.ReadCloser.Close()
-}
-
-// payload lends a body to the transport. A transport may go on reading a body after it has returned an answer; detach makes
-// such a read fail, so that the caller can reuse the bytes.
-type payload struct {
-	mu   sync.Mutex
-	data []byte
-	gone bool
-}
-
-func (p *payload) detach() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.data, p.gone = nil, true
-}
-
-func (p *payload) reader() (io.Reader, error) { return &payloadReader{p: p}, nil }
-
-type payloadReader struct {
-	p   *payload
-	off int
-}
-
-// Len tells retryablehttp the Content-Length.
-func (r *payloadReader) Len() int {
-	r.p.mu.Lock()
-	defer r.p.mu.Unlock()
-	return len(r.p.data) - r.off
-}
-
-func (r *payloadReader) Read(b []byte) (int, error) {
-	r.p.mu.Lock()
-	defer r.p.mu.Unlock()
-	if r.p.gone {
-		return 0, io.ErrClosedPipe
-	}
-	if r.off >= len(r.p.data) {
-		return 0, io.EOF
-	}
-	n := copy(b, r.p.data[r.off:])
-	r.off += n
-	return n, nil
 }

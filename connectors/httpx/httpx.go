@@ -57,7 +57,10 @@ type Request struct {
 	Method string
 	URL    string
 	Header http.Header // not changed
-	Body   []byte      // the caller may reuse it once the call has returned
+	Body   []byte
+	// Release is called before the call returns, if Body may then be used for something else: a transport can go on reading it
+	// after it has returned an answer, or an error. nil = the caller does not use it again.
+	Release func()
 	// What names the request in logs and errors: "upsert contacts". It must hold no customer value.
 	What    string
 	Timeout time.Duration // 0 = the client's
@@ -150,13 +153,14 @@ func (c *Client) do(ctx context.Context, r Request, a *attempt) (*Response, erro
 	started := time.Now()
 	resp, err := c.roundTrip(context.WithValue(ctx, attemptKey{}, a), r, a)
 	c.log(ctx, r, a, resp, err, time.Since(started))
+	if r.Release != nil && a.bodyRead() {
+		r.Release()
+	}
 	return resp, err
 }
 
 func (c *Client) roundTrip(ctx context.Context, r Request, a *attempt) (*Response, error) {
-	body := &payload{data: r.Body}
-	defer body.detach()
-	req, err := c.request(ctx, r, body)
+	req, err := c.request(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -186,10 +190,10 @@ func (c *Client) roundTrip(ctx context.Context, r Request, a *attempt) (*Respons
 	return out, nil
 }
 
-func (c *Client) request(ctx context.Context, r Request, body *payload) (*retryablehttp.Request, error) {
+func (c *Client) request(ctx context.Context, r Request) (*retryablehttp.Request, error) {
 	var raw any
 	if r.Body != nil {
-		raw = retryablehttp.ReaderFunc(body.reader)
+		raw = r.Body // which the transport knows to lie in memory, and so writes it together with the headers
 	}
 	req, err := retryablehttp.NewRequestWithContext(ctx, r.Method, r.URL, raw)
 	if err != nil || req.URL.Scheme != "http" && req.URL.Scheme != "https" || req.URL.Host == "" { // err would quote the URL

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -321,23 +322,44 @@ func TestNoSecretInLogsAndErrors(t *testing.T) {
 	}
 }
 
-// A transport may read the body after it has answered; the caller's bytes must be free by then.
-func TestBodyIsFreeAfterTheCall(t *testing.T) {
+// A transport may read the body after it has answered; the caller may have the bytes back only when it will not.
+func TestBodyIsReleasedOnceItIsRead(t *testing.T) {
 	t.Parallel()
-	var late io.Reader
-	c := client(t, httpx.Options{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
-		late = r.Body
-		return &http.Response{StatusCode: 413, Body: http.NoBody, Request: r}, nil
-	})})
-	body := []byte("before")
-	_, err := c.Write(t.Context(), httpx.Request{URL: "http://x", Body: body})
-	if e := asError(t, err); e.Status != http.StatusRequestEntityTooLarge {
-		t.Errorf("got %v", e)
-	}
-	copy(body, "AFTER!")
-	if got, err := io.ReadAll(late); err == nil || len(got) > 0 {
-		t.Errorf("a late read got %q, %v", got, err)
-	}
+	body := bytes.Repeat([]byte("x"), 16<<20) // more than a connection holds
+	t.Run("read to its end", func(t *testing.T) {
+		t.Parallel()
+		written := make(chan struct{})
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { close(written) }})
+		released := 0
+		s := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			<-written
+		})
+		_, err := client(t, httpx.Options{}).Write(ctx, httpx.Request{URL: s.URL, Body: body, Release: func() { released++ }})
+		if err != nil || released != 1 {
+			t.Errorf("released %d times, with the error %v", released, err)
+		}
+	})
+	t.Run("answered before it was read", func(t *testing.T) {
+		t.Parallel()
+		released := 0
+		c := client(t, httpx.Options{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			httptrace.ContextClientTrace(r.Context()).GotConn(httptrace.GotConnInfo{})
+			return &http.Response{StatusCode: 413, Body: http.NoBody, Request: r}, nil
+		})})
+		_, err := c.Write(t.Context(), httpx.Request{URL: "http://x", Body: body, Release: func() { released++ }})
+		if e := asError(t, err); e.Status != http.StatusRequestEntityTooLarge || released != 0 {
+			t.Errorf("released %d times, with the error %v", released, err)
+		}
+	})
+	t.Run("never sent", func(t *testing.T) {
+		t.Parallel()
+		released := 0
+		_, err := client(t, httpx.Options{}).Write(t.Context(), httpx.Request{URL: "http://127.0.0.1:1/", Body: body, Release: func() { released++ }})
+		if err == nil || released != 1 {
+			t.Errorf("released %d times, with the error %v", released, err)
+		}
+	})
 }
 
 func TestHeadersAndHost(t *testing.T) {

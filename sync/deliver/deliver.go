@@ -173,6 +173,7 @@ func Run(ctx context.Context, c Config) (Stats, error) {
 			doneErr = err
 			d.halt(err)
 		}
+		p.Release()
 	}
 	return Stats{Requests: d.requests.Load(), Retries: d.retries.Load()}, d.outcome(ctx, doneErr, readErr)
 }
@@ -374,7 +375,7 @@ func (d *delivery) sizes(p *page) (base int, each []int) {
 // tooLarge rejects a row that is larger than a body may be; one that an earlier run sent without an answer stays uncertain.
 func (d *delivery) tooLarge(p *page, i, size int) {
 	b := &batch{page: p, rows: []int{i}}
-	outcomes := blank(b, d.Now())
+	outcomes := blank(b, d.Now(), nil)
 	d.refuse(b, part{rows: []int{0}, attempt: 1}, 0, Rejected, "row_too_large",
 		fmt.Sprintf("the row alone makes %d bytes, and a request may have %d", size, d.MaxBytes), outcomes)
 	p.settle(b, outcomes)
@@ -386,6 +387,7 @@ func (d *delivery) tooLarge(p *page, i, size int) {
 // worker sends batches until there are none. The answer to one and the intent of the next share a write to the journal.
 func (d *delivery) worker(ctx context.Context, work <-chan *batch) {
 	var answer *state.Batch
+	var outcomes []Row // of one batch, then of the next
 	flush := func() {
 		if answer != nil {
 			if err := d.Journal.Write(context.WithoutCancel(ctx), state.Entry{RunID: d.Run.ID, Answer: answer}); err != nil {
@@ -407,13 +409,14 @@ func (d *delivery) worker(ctx context.Context, work <-chan *batch) {
 			flush()
 			return
 		}
-		answer = d.one(ctx, b, answer)
+		answer, outcomes = d.one(ctx, b, answer, outcomes)
 		b.page.wait.Done()
 	}
 }
 
 // one journals a batch's intent, sends it, and returns its answer to be journalled. Rows that could not be started have no outcome.
-func (d *delivery) one(ctx context.Context, b *batch, previous *state.Batch) (answer *state.Batch) {
+// room is memory for outcomes, and comes back.
+func (d *delivery) one(ctx context.Context, b *batch, previous *state.Batch, room []Row) (answer *state.Batch, used []Row) {
 	intent := &state.Batch{Seq: d.seq.Add(1), Page: b.page.Number, SentAt: d.Now(), Keys: make([]int64, len(b.rows))}
 	for i, r := range b.rows {
 		intent.Keys[i] = b.page.KeyHash[r]
@@ -435,22 +438,22 @@ func (d *delivery) one(ctx context.Context, b *batch, previous *state.Batch) (an
 		b.page.mu.Lock()
 		b.page.all = false
 		b.page.mu.Unlock()
-		return nil
+		return nil, room
 	}
-	outcomes := d.safely(ctx, b, intent.SentAt)
+	outcomes := d.safely(ctx, b, intent.SentAt, room)
 	b.page.settle(b, outcomes)
 	if d.Progress != nil {
 		d.Progress(int64(len(b.rows)))
 	}
 	if d.Provisional {
-		return nil
+		return nil, outcomes
 	}
 	intent.Exceptions = exceptions(outcomes)
-	return intent
+	return intent, outcomes
 }
 
 // safely sends a batch; a fault of a connector that would end the process ends the run instead, and leaves the batch uncertain.
-func (d *delivery) safely(ctx context.Context, b *batch, started time.Time) (outcomes []Row) {
+func (d *delivery) safely(ctx context.Context, b *batch, started time.Time, room []Row) (outcomes []Row) {
 	defer func() {
 		if p := recover(); p != nil {
 			d.halt(diag.Errorf(diag.Failed, "internal", "a fault of the %s connector ended the run", d.Spec.Type).WithHint("please report it"))
@@ -464,7 +467,7 @@ func (d *delivery) safely(ctx context.Context, b *batch, started time.Time) (out
 			}
 		}
 	}()
-	return d.send(ctx, b, started)
+	return d.send(ctx, b, started, room)
 }
 
 func exceptions(outcomes []Row) []state.Exception {

@@ -70,7 +70,7 @@ func (j *Jobs) Results(ctx context.Context, job string, page *plan.Page, schema 
 	if err != nil {
 		return nil, vendorDown(d.Name, spoken(asError(err), b))
 	}
-	outcomes := blank(b, since)
+	outcomes := blank(b, since, nil)
 	d.rows(ctx, b, p, got, outcomes, since)
 	return outcomes, nil
 }
@@ -78,7 +78,7 @@ func (j *Jobs) Results(ctx context.Context, job string, page *plan.Page, schema 
 // Lost are the outcomes of a job that the vendor does not know, or should have ended long ago: nobody can say what became of it.
 func (j *Jobs) Lost(page *plan.Page, code string, since time.Time) []Row {
 	b, p := jobBatch(page)
-	outcomes := blank(b, since)
+	outcomes := blank(b, since, nil)
 	for _, i := range p.rows {
 		out := &outcomes[i]
 		j.d.close(out, Uncertain, code, "")

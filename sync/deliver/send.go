@@ -22,9 +22,9 @@ type part struct {
 }
 
 // send tries a batch until every row of it has an outcome. outcomes are aligned with b.rows.
-func (d *delivery) send(ctx context.Context, b *batch, started time.Time) []Row {
+func (d *delivery) send(ctx context.Context, b *batch, started time.Time, room []Row) []Row {
 	defer d.circuit.leave(&b.pass)
-	outcomes := blank(b, started)
+	outcomes := blank(b, started, room)
 	all := make([]int, len(b.rows))
 	for i := range all {
 		all[i] = i
@@ -46,11 +46,11 @@ func (d *delivery) send(ctx context.Context, b *batch, started time.Time) []Row 
 	return outcomes
 }
 
-// blank are the rows of a batch without outcomes.
-func blank(b *batch, started time.Time) []Row {
-	outcomes := make([]Row, len(b.rows))
-	for i, r := range b.rows {
-		outcomes[i] = Row{KeyHash: b.page.KeyHash[r], Operation: b.page.Changes[r].Operation, SentAt: started}
+// blank are the rows of a batch without outcomes, in room if that is enough.
+func blank(b *batch, started time.Time, room []Row) []Row {
+	outcomes := slices.Grow(room[:0], len(b.rows))
+	for _, r := range b.rows {
+		outcomes = append(outcomes, Row{KeyHash: b.page.KeyHash[r], Operation: b.page.Changes[r].Operation, SentAt: started})
 	}
 	return outcomes
 }

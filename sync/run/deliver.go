@@ -2,6 +2,8 @@ package run
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -289,11 +291,7 @@ func (r *one) dedupeID(op destination.Operation, keyHash, rowHash int64) string 
 
 // appendHex appends a hash as 16 digits.
 func appendHex(dst []byte, hash int64) []byte {
-	const digits = "0123456789abcdef"
-	for shift := 60; shift >= 0; shift -= 4 {
-		dst = append(dst, digits[hash>>shift&15])
-	}
-	return dst
+	return hex.AppendEncode(dst, binary.BigEndian.AppendUint64(make([]byte, 0, 8), uint64(hash))) //nolint:gosec // its bits
 }
 
 type deliverPager interface {

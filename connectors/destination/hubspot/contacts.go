@@ -111,20 +111,19 @@ func (a *account) upsertMissing(ctx context.Context, b *destination.Batch, outco
 
 // batch sends the given rows in one call and returns their outcomes, in the order of rows.
 func (a *account) batch(ctx context.Context, b *destination.Batch, act action, rows []int) ([]destination.Outcome, error) {
-	buffer := a.buffer()
-	defer a.buffers.Put(buffer)
+	buffer := a.buffers.Get()
 	sent := make([]string, len(rows))
-	body := append(*buffer, `{"inputs":[`...)
+	body := append(buffer.Bytes, `{"inputs":[`...)
 	for n, i := range rows {
 		if n > 0 {
 			body = append(body, ',')
 		}
 		body, sent[n] = appendInput(body, b, act, &b.Changes[i], traceID(n))
 	}
-	*buffer = append(body, "]}"...)
+	buffer.Bytes = append(body, "]}"...)
 	resp, err := a.http.Write(ctx, httpx.Request{
-		Method: http.MethodPost, URL: a.base + contactsPath + "/batch/" + string(act), Header: a.header, Secrets: a.secrets, Body: *buffer,
-		What: string(act) + " contacts",
+		Method: http.MethodPost, URL: a.base + contactsPath + "/batch/" + string(act), Header: a.header, Secrets: a.secrets,
+		Body: buffer.Bytes, Release: buffer.Release, What: string(act) + " contacts",
 	})
 	if err != nil {
 		e := failure(err)
@@ -209,9 +208,8 @@ func (a *account) archive(ctx context.Context, b *destination.Batch) ([]destinat
 		return nil, err
 	}
 	outcomes := make([]destination.Outcome, len(ids))
-	buffer := a.buffer()
-	defer a.buffers.Put(buffer)
-	body := append(*buffer, `{"inputs":[`...)
+	buffer := a.buffers.Get()
+	body := append(buffer.Bytes, `{"inputs":[`...)
 	n := 0
 	for i, id := range ids {
 		if id == "" {
@@ -226,12 +224,14 @@ func (a *account) archive(ctx context.Context, b *destination.Batch) ([]destinat
 		body = append(encode.String(body, id), '}')
 		outcomes[i] = destination.Outcome{Class: destination.Delivered, RemoteID: id}
 	}
-	*buffer = append(body, "]}"...)
+	buffer.Bytes = append(body, "]}"...)
 	if n == 0 {
+		buffer.Release()
 		return outcomes, nil
 	}
 	resp, err := a.http.Write(ctx, httpx.Request{
-		Method: http.MethodPost, URL: a.base + contactsPath + "/batch/archive", Header: a.header, Secrets: a.secrets, Body: *buffer, What: "archive contacts",
+		Method: http.MethodPost, URL: a.base + contactsPath + "/batch/archive", Header: a.header, Secrets: a.secrets,
+		Body: buffer.Bytes, Release: buffer.Release, What: "archive contacts",
 	})
 	if err != nil {
 		return nil, failure(err)

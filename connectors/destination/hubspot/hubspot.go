@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/dray-dev/dray/connectors/destination"
 	"github.com/dray-dev/dray/connectors/httpx"
@@ -22,7 +21,7 @@ type account struct {
 	base    string
 	header  http.Header
 	secrets []string
-	buffers sync.Pool // *[]byte
+	buffers httpx.Buffers
 }
 
 // Open checks the configuration; no request is made.
@@ -168,16 +167,6 @@ func (a *account) read(ctx context.Context, what, method, path string, body []by
 		return &destination.Error{Class: destination.Unknown, Code: "answer_unreadable", Message: what + ": the answer is not the JSON that HubSpot documents"}
 	}
 	return nil
-}
-
-// buffer lends a buffer for a request's body; give it back with a.buffers.Put.
-func (a *account) buffer() *[]byte {
-	if b, ok := a.buffers.Get().(*[]byte); ok {
-		*b = (*b)[:0]
-		return b
-	}
-	b := make([]byte, 0, 32<<10)
-	return &b
 }
 
 // traceID names a row within its batch.

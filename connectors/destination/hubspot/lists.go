@@ -111,9 +111,8 @@ type membership struct {
 func (a *account) writeMembers(ctx context.Context, b *destination.Batch) ([]destination.Outcome, error) {
 	outcomes := make([]destination.Outcome, len(b.Changes))
 	rows := map[string][]int{}
-	buffer := a.buffer()
-	defer a.buffers.Put(buffer)
-	body := append(*buffer, '[')
+	buffer := a.buffers.Get()
+	body := append(buffer.Bytes, '[')
 	for i := range b.Changes {
 		id := b.Changes[i].RemoteID
 		if id == "" {
@@ -128,8 +127,9 @@ func (a *account) writeMembers(ctx context.Context, b *destination.Batch) ([]des
 		}
 		body = encode.String(body, id)
 	}
-	*buffer = append(body, ']')
+	buffer.Bytes = append(body, ']')
 	if len(rows) == 0 {
+		buffer.Release()
 		return outcomes, nil
 	}
 	verb := "add"
@@ -138,7 +138,7 @@ func (a *account) writeMembers(ctx context.Context, b *destination.Batch) ([]des
 	}
 	resp, err := a.http.Write(ctx, httpx.Request{
 		Method: http.MethodPut, URL: a.base + listsPath + "/" + url.PathEscape(b.Container) + "/memberships/" + verb,
-		Header: a.header, Secrets: a.secrets, Body: *buffer, What: verb + " list members",
+		Header: a.header, Secrets: a.secrets, Body: buffer.Bytes, Release: buffer.Release, What: verb + " list members",
 	})
 	if err != nil {
 		return nil, memberFailure(err)

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,7 +28,7 @@ type webhook struct {
 	secrets []string // what no message may quote
 
 	encoder atomic.Pointer[schemaEncoder] // of the schema used last: one a run
-	buffers sync.Pool                     // *[]byte
+	buffers httpx.Buffers
 }
 
 type schemaEncoder struct {

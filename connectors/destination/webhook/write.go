@@ -21,15 +21,16 @@ func (w *webhook) Write(ctx context.Context, b *destination.Batch) ([]destinatio
 	if err != nil {
 		return nil, err
 	}
-	buffer := w.buffer()
-	defer w.buffers.Put(buffer)
+	buffer := w.buffers.Get()
 	outcomes := make([]destination.Outcome, len(b.Changes))
 	sent := w.encode(buffer, encoder, b, outcomes)
 	if sent == 0 {
+		buffer.Release()
 		return outcomes, nil
 	}
 	resp, err := w.http.Write(ctx, httpx.Request{
-		Method: w.method, URL: w.url, Header: w.signed(*buffer), Body: *buffer, What: "webhook", Secrets: w.secrets,
+		Method: w.method, URL: w.url, Header: w.signed(buffer.Bytes), Body: buffer.Bytes, Release: buffer.Release, What: "webhook",
+		Secrets: w.secrets,
 	})
 	if err != nil {
 		return nil, batchError(err)
@@ -49,8 +50,8 @@ func (w *webhook) Write(ctx context.Context, b *destination.Batch) ([]destinatio
 }
 
 // encode writes the body and marks the rows that cannot be sent; it returns how many can.
-func (w *webhook) encode(buffer *[]byte, encoder *encode.Encoder, b *destination.Batch, outcomes []destination.Outcome) (sent int) {
-	body := head((*buffer)[:0], b)
+func (w *webhook) encode(buffer *httpx.Buffer, encoder *encode.Encoder, b *destination.Batch, outcomes []destination.Outcome) (sent int) {
+	body := head(buffer.Bytes, b)
 	for i := range b.Changes {
 		start := len(body)
 		if sent > 0 {
@@ -64,7 +65,7 @@ func (w *webhook) encode(buffer *[]byte, encoder *encode.Encoder, b *destination
 		}
 		sent++
 	}
-	*buffer = append(body, end...)
+	buffer.Bytes = append(body, end...)
 	return sent
 }
 
@@ -88,16 +89,16 @@ func (w *webhook) Sizes(b *destination.Batch) (base int, each []int) {
 	if err != nil {
 		return 0, each
 	}
-	buffer := w.buffer()
-	defer w.buffers.Put(buffer)
-	*buffer = head((*buffer)[:0], b)
-	base = len(*buffer) + len(end)
+	buffer := w.buffers.Get()
+	defer buffer.Release()
+	buffer.Bytes = head(buffer.Bytes, b)
+	base = len(buffer.Bytes) + len(end)
 	for i := range b.Changes {
-		row, err := encoder.Change((*buffer)[:0], &b.Changes[i])
+		row, err := encoder.Change(buffer.Bytes[:0], &b.Changes[i])
 		if err == nil {
 			each[i] = len(row) + 1
 		}
-		*buffer = row
+		buffer.Bytes = row
 	}
 	return base, each
 }
@@ -112,14 +113,6 @@ func (w *webhook) encoderFor(s *destination.Schema) (*encode.Encoder, error) {
 	}
 	w.encoder.Store(&schemaEncoder{s, e})
 	return e, nil
-}
-
-func (w *webhook) buffer() *[]byte {
-	if b, ok := w.buffers.Get().(*[]byte); ok {
-		return b
-	}
-	b := make([]byte, 0, 64<<10)
-	return &b
 }
 
 // signed gives the request's headers, with a signature over id.timestamp.body (standardwebhooks.com, scheme v1) where a secret
