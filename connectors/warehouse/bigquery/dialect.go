@@ -61,16 +61,12 @@ func (Dialect) Time(t time.Time) string {
 // Value is a literal of a Go scalar.
 func (d Dialect) Value(v any) string { return warehouse.Literal(d, v, float) }
 
-// float is a literal of double precision.
+// float is a literal of double precision, with an exponent, so that it is nothing else on any engine.
 func float(v float64) string {
 	if math.IsInf(v, 0) || math.IsNaN(v) {
 		return "CAST('" + strconv.FormatFloat(v, 'g', -1, 64) + "' AS FLOAT64)"
 	}
-	s := strconv.FormatFloat(v, 'g', -1, 64)
-	if !strings.ContainsAny(s, ".e") {
-		s += ".0"
-	}
-	return s
+	return strconv.FormatFloat(v, 'e', -1, 64)
 }
 
 // Type is the type for a kind. NUMERIC has 38 digits, nine of them behind the point.

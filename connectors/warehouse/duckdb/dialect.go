@@ -46,16 +46,12 @@ func (Dialect) Time(t time.Time) string {
 // Value is a literal of a Go scalar.
 func (d Dialect) Value(v any) string { return warehouse.Literal(d, v, float) }
 
-// float is a literal of double precision.
+// float is a literal of double precision. Without an exponent it would be a decimal to DuckDB, which has no -0 and other sums.
 func float(v float64) string {
 	if math.IsInf(v, 0) || math.IsNaN(v) {
 		return "CAST('" + strconv.FormatFloat(v, 'g', -1, 64) + "' AS DOUBLE)"
 	}
-	s := strconv.FormatFloat(v, 'f', -1, 64)
-	if !strings.Contains(s, ".") {
-		s += ".0"
-	}
-	return s
+	return strconv.FormatFloat(v, 'e', -1, 64)
 }
 
 // Type is the type for a kind.
