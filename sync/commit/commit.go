@@ -210,9 +210,11 @@ func (c *Committer) merged(x string, plain bool) []string {
 	}
 	if c.has(destination.OpRekey) {
 		out = append(out, "DELETE FROM "+snapshot+" WHERE dest_key IN (SELECT old_dest_key FROM "+x+" x WHERE operation = 'rekey' AND ("+acknowledged+" OR class = 'not_found'))")
-		out = append(out, c.markUncertain(snapshot, x, "old_dest_key", "operation = 'rekey' AND class = 'uncertain'"))
+		if !plain {
+			out = append(out, c.markUncertain(snapshot, x, "old_dest_key", "operation = 'rekey' AND class = 'uncertain'"))
+		}
 	}
-	if c.has(destination.OpUpdate, destination.OpRemove) {
+	if !plain && c.has(destination.OpUpdate, destination.OpRemove) {
 		out = append(out, c.markUncertain(snapshot, x, "dest_key", "(operation IN ('update', 'remove') AND class = 'uncertain') OR (operation = 'remove' AND "+acknowledged+" AND until IS NOT NULL)"))
 	}
 	if plain {
