@@ -324,11 +324,19 @@ func Canon(k warehouse.Kind, v any) string {
 }
 
 func number(text string) string {
+	if r := rat(text); r != nil {
+		return r.RatString()
+	}
+	return "no number: " + text
+}
+
+// rat is a number's exact value; nil = it is none.
+func rat(text string) *big.Rat {
 	r, ok := new(big.Rat).SetString(text)
 	if !ok {
-		return "no number: " + text
+		return nil
 	}
-	return r.RatString()
+	return r
 }
 
 // CanonJSON is a JSON text with its keys in order and its numbers by value.

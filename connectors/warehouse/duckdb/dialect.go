@@ -107,7 +107,7 @@ func (Dialect) Hash(exprs ...string) string {
 func (Dialect) HashType() string { return "BIGINT" }
 
 // HashVersion names the release: DuckDB does not promise that hash() stays the same.
-func (d Dialect) HashVersion() string { return "duckdb " + d.release + " hash63" }
+func (d Dialect) HashVersion() string { return "duckdb " + d.release + " hash63.2" }
 
 // HashText is 16 hexadecimal digits.
 func (Dialect) HashText(h string) string { return "format('{:016x}', " + h + ")" }
@@ -123,12 +123,36 @@ func (Dialect) SortArray(expr string, c warehouse.Column) string {
 	return expr
 }
 
-// Comparable makes of JSON text the sorted list of its leaves; DuckDB's other types compare by value as they are.
+// Comparable makes of JSON text the sorted list of its leaves. DuckDB's other types compare by value as they are, but some of their
+// values have one hash: numbers of 128 bits whose halves are the same (0 and -1), and what is empty or NULL, or holds nothing else.
 func (Dialect) Comparable(expr string, c warehouse.Column) string {
-	if !strings.EqualFold(c.Type, "JSON") {
-		return expr
+	t := strings.ToUpper(c.Type)
+	element, list := strings.CutSuffix(t, "[]")
+	switch {
+	case t == "JSON":
+		return "(SELECT list(t.fullkey || ' ' || t.type || ' ' || coalesce(CAST(t.atom AS VARCHAR), '') ORDER BY t.fullkey) FROM json_tree(" + expr + ") t)"
+	case wide(t):
+		return "{'v': " + expr + ", 'n': (" + expr + ") < 0}"
+	case list && !wide(element) && !strings.ContainsAny(element, "[("):
+		return "{'v': " + expr + ", 'n': len(" + expr + ")}"
+	case strings.HasSuffix(t, "]"), strings.HasPrefix(t, "STRUCT"), strings.HasPrefix(t, "MAP"):
+		return "CAST(to_json(" + expr + ") AS VARCHAR)"
 	}
-	return "(SELECT list(t.fullkey || ' ' || t.type || ' ' || coalesce(CAST(t.atom AS VARCHAR), '') ORDER BY t.fullkey) FROM json_tree(" + expr + ") t)"
+	return expr
+}
+
+// wide tells whether a type's numbers have 128 bits.
+func wide(t string) bool {
+	if t == "HUGEINT" || t == "UHUGEINT" {
+		return true
+	}
+	size, ok := strings.CutPrefix(t, "DECIMAL(")
+	if !ok {
+		return false
+	}
+	precision, _, _ := strings.Cut(size, ",")
+	n, err := strconv.Atoi(precision)
+	return err == nil && n > 18
 }
 
 // Slice is a range of row numbers, which DuckDB keeps for nothing and reads without looking at other rows.

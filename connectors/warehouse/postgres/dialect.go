@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -110,14 +111,21 @@ func (d Dialect) Cast(expr string, k warehouse.Kind) string {
 }
 
 // TryCast gives NULL where the value does not fit. PostgreSQL has no such cast: a function of Dray's tries, value by value.
-func (Dialect) TryCast(expr, typ string) string {
-	return Functions + ".try_cast(CAST(" + expr + " AS TEXT), CAST(NULL AS " + typ + "))"
+func (d Dialect) TryCast(expr, typ string) string {
+	return Functions + ".try_cast(CAST(" + expr + " AS TEXT), CAST(NULL AS " + typ + "), " + d.Text(typ) + ")"
 }
 
 // Hash is PostgreSQL's own hash of a row, over the typed values, as a 63-bit number: each value's own 64-bit hash, combined in order.
+// A row has no hash in a row: what Comparable made a pair of is two values.
 func (Dialect) Hash(exprs ...string) string {
 	if len(exprs) == 0 {
 		return "CAST(0 AS BIGINT)"
+	}
+	exprs = slices.Clone(exprs)
+	for i, e := range exprs {
+		if inside, ok := strings.CutPrefix(e, pairs); ok {
+			exprs[i] = strings.TrimSuffix(inside, ")")
+		}
 	}
 	return "(hash_record_extended(ROW(" + strings.Join(exprs, ", ") + "), 0) & 9223372036854775807)"
 }
@@ -126,7 +134,7 @@ func (Dialect) Hash(exprs ...string) string {
 func (Dialect) HashType() string { return "BIGINT" }
 
 // HashVersion names the major release: PostgreSQL does not promise that its hash functions stay the same over those.
-func (d Dialect) HashVersion() string { return "postgres " + d.release + " record63" }
+func (d Dialect) HashVersion() string { return "postgres " + d.release + " record63.2" }
 
 // HashText is 16 hexadecimal digits.
 func (Dialect) HashText(h string) string { return "lpad(to_hex(" + h + "), 16, '0')" }
@@ -137,21 +145,43 @@ func (Dialect) Bucket(h string, n int64) string { return fmt.Sprintf("(%s %% %d)
 // SortArray sorts arrays.
 func (Dialect) SortArray(expr string, c warehouse.Column) string {
 	if strings.HasSuffix(c.Type, "[]") {
-		return "(SELECT array_agg(e ORDER BY e) FROM unnest(" + expr + ") e)"
+		return "coalesce((SELECT array_agg(e ORDER BY e) FROM unnest(" + expr + ") e), " + expr + ")" // of no elements there is none
 	}
 	return expr
 }
 
-// Comparable gives a type that can be compared and hashed by value: jsonb for json, text for what has no equality.
+// Comparable gives what can be compared and hashed by value: jsonb for json, text for what has no equality. Where values of a type have
+// one hash (hash_record_extended takes NULL for 0, which 0.0 is too; a number's sign is no part of it, nor how a document is nested),
+// a row of the value and what tells them apart stands for it.
 func (Dialect) Comparable(expr string, c warehouse.Column) string {
-	switch t := strings.ToLower(c.Type); {
+	t := strings.ToLower(c.Type)
+	element, list := strings.CutSuffix(t, "[]")
+	base, _, _ := strings.Cut(element, "(")
+	switch {
 	case t == "json":
-		return "CAST(" + expr + " AS JSONB)"
+		return shaped("CAST(" + expr + " AS JSONB)")
 	case t == "json[]", t == "xml", t == "point", t == "box", t == "path", t == "polygon", t == "line", t == "circle":
 		return "CAST(" + expr + " AS TEXT)"
+	case list, t == "jsonb":
+		return shaped(expr)
+	case base == "numeric", base == "decimal":
+		return pair(expr, "("+expr+") < 0")
+	case t == "real", t == "double precision":
+		return pair(expr, "("+expr+") IS NULL")
 	}
 	return expr
 }
+
+// shaped is a value beside its text without digits, which are not the same wherever numbers are (1.0 and 1.00).
+func shaped(expr string) string {
+	return pair(expr, "translate(CAST("+expr+" AS TEXT), '0123456789.', '')")
+}
+
+// pairs is how a pair begins, so that Hash knows it.
+const pairs = "ROW(/* told apart */ "
+
+// pair is a value beside what tells it apart from others of the same hash.
+func pair(value, apart string) string { return pairs + value + ", " + apart + ")" }
 
 // rowsABlock is how many row numbers a block of 8 kB stands for in Slice: about what plans of many columns have in one. A part is a
 // range of blocks, so it never holds more rows than fit there.

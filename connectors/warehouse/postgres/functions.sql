@@ -1,7 +1,7 @@
 -- What PostgreSQL lacks. Each is replaced by a later Dray only with the same meaning.
-CREATE OR REPLACE FUNCTION dray_functions.try_cast(v text, INOUT result anyelement) LANGUAGE plpgsql IMMUTABLE AS $f$
+CREATE OR REPLACE FUNCTION dray_functions.try_cast(v text, INOUT result anyelement, as_type text) LANGUAGE plpgsql IMMUTABLE AS $f$
 BEGIN
-  EXECUTE format('SELECT CAST($1 AS %s)', pg_typeof(result)) INTO result USING v;
+  EXECUTE format('SELECT CAST($1 AS %s)', as_type) INTO result USING v; -- pg_typeof has no length
 EXCEPTION WHEN OTHERS THEN
   result := NULL;
 END $f$;
