@@ -300,6 +300,8 @@ func (c *checker) entity(e *Entity) {
 		c.named(identifiers, i.Node, i.Name)
 		c.exclude(i)
 	}
+	c.matches(e, identifiers)
+	c.decisions(e)
 	for _, in := range e.Inputs {
 		if in.Name == "" && !in.Has("name") {
 			continue // graph says what is wrong with its from:
@@ -326,11 +328,8 @@ func (c *checker) entity(e *Entity) {
 // anyway. shared is one of entities with limits.
 func (c *checker) profileColumns(e *Entity) {
 	own := []string{"profile_id", "first_seen_at", "updated_at", "entered_at"}
-	for _, i := range e.Identifiers {
-		if i.Limit > 0 {
-			own = append(own, "shared")
-			break
-		}
+	if e.Limited() {
+		own = append(own, "shared")
 	}
 	claim := func(n Node, key, what, name string) {
 		if slices.Contains(own, strings.ToLower(name)) {
@@ -345,6 +344,70 @@ func (c *checker) profileColumns(e *Entity) {
 		claim(t.Node, "name", "trait", t.Name)
 		for _, name := range t.Names {
 			claim(t.Node, "names", "trait", name)
+		}
+	}
+}
+
+// matches holds the rules of an entity; their names stand beside those of its identifiers.
+func (c *checker) matches(e *Entity, identifiers *scope) {
+	for _, m := range e.Match {
+		c.named(identifiers, m.Node, m.Name)
+		if m.Has("on") && len(m.On) == 0 {
+			c.problem(m.At("on"), "config.match", "match %s compares nothing", m.shown("name", m.Name)).WithHint("on: [normalize(last_name), birth_date]")
+		}
+		c.known(e, m.Node, "after", m.After)
+	}
+}
+
+// known holds that an entity has an identifier of a name; "" is none to hold.
+func (c *checker) known(e *Entity, n Node, key, name string) {
+	var names []string
+	for _, i := range e.Identifiers {
+		if i.Name == name {
+			return
+		}
+		names = append(names, i.Name)
+	}
+	if name == "" {
+		return
+	}
+	p := c.problem(n.At(key), "config.identifier", "entity %s has no identifier %s", e.shown("name", e.Name), n.shown(key, name))
+	if near := Suggest(name, names); near != "" {
+		p.WithHint("did you mean %s?", near)
+	} else {
+		p.WithHint("it has %s", strings.Join(names, ", "))
+	}
+}
+
+func (c *checker) decisions(e *Entity) {
+	d := e.Decisions
+	if d == nil {
+		return
+	}
+	one := map[string]bool{}
+	both := func(pair []string) string { return min(pair[0], pair[1]) + "\n" + max(pair[0], pair[1]) }
+	for _, key := range []string{"always", "never"} {
+		pairs := d.Always
+		if key == "never" {
+			pairs = d.Never
+		}
+		for i, pair := range pairs {
+			if len(pair) != 2 || pair[0] == pair[1] {
+				c.problem(d.At(key), "config.decisions", "pair %d of %s is not two values", i+1, key).WithHint("[email:a@x.dk, phone:+4512345678]")
+				continue
+			}
+			for _, side := range pair {
+				name, value, ok := strings.Cut(side, ":")
+				if !ok || value == "" {
+					c.problem(d.At(key), "config.decisions", "pair %d of %s has a value that names no identifier", i+1, key).WithHint("write identifier:value, as in email:a@x.dk")
+					continue
+				}
+				c.known(e, d.Node, key, name)
+			}
+			if one[both(pair)] {
+				c.problem(d.At(key), "config.decisions", "pair %d of %s is there twice, or both always and never one", i+1, key)
+			}
+			one[both(pair)] = true
 		}
 	}
 }

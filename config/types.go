@@ -225,11 +225,11 @@ type Entity struct {
 	Name        string            `yaml:"name" dray:"required" doc:"As in profiles('name')."`
 	Identifiers []*Identifier     `yaml:"identifiers" doc:"What it is known by, in order of trust."`
 	Inputs      []*Input          `yaml:"inputs" doc:"The relations that tell about it."`
-	Match       []*Match          `yaml:"match" dray:"unsupported" doc:"Rules that join profiles which share no identifier."`
+	Match       []*Match          `yaml:"match" doc:"Rules that join profiles which share no identifier."`
 	Relations   []*Relation       `yaml:"relations" dray:"unsupported" doc:"Other entities it belongs to."`
 	Consent     map[string]string `yaml:"consent" doc:"purpose: the boolean trait that allows it."`
-	Guard       *EntityGuard      `yaml:"guard" dray:"unsupported" doc:"Stops a build that merges too much."`
-	Decisions   *Decisions        `yaml:"decisions" dray:"unsupported" doc:"Pairs that always, or never, belong together."`
+	Guard       *EntityGuard      `yaml:"guard" doc:"Stops a build that merges too much."`
+	Decisions   *Decisions        `yaml:"decisions" doc:"Pairs that always, or never, belong together, whatever the rules say."`
 	Traits      []*Trait          `yaml:"traits" doc:"The columns of its profiles."`
 	Tags        []string          `yaml:"tags" doc:"For selectors: tag:x."`
 	MovedFrom   string            `yaml:"moved_from" doc:"The name it had before; what Dray keeps of it moves along, once."`
@@ -241,7 +241,7 @@ type Identifier struct {
 	Name        string     `yaml:"name" dray:"required" doc:"Also the column of the profile."`
 	Normalize   *Normalize `yaml:"normalize" doc:"email, name, date, text, or {phone: DK} with the country of numbers that name none."`
 	Limit       int        `yaml:"limit" doc:"How many values of it a profile may hold. Default: any number."`
-	SharedAbove int        `yaml:"shared_above" dray:"unsupported" doc:"A value met with more profiles of a more trusted identifier than this joins none of them."`
+	SharedAbove int        `yaml:"shared_above" doc:"A value met with more profiles of a more trusted identifier than this joins none of them."`
 	Column      string     `yaml:"column" dray:"enum=most_recent|none,default=most_recent" doc:"Which value the profile shows; none: no column."`
 	Exclude     *Exclude   `yaml:"exclude" doc:"Values that identify nobody."`
 }
@@ -272,15 +272,15 @@ type Input struct {
 	Link        *bool             `yaml:"link" dray:"default=true" doc:"false: joined to profiles, but never merges two."`
 }
 
-// Match is a rule beyond equal identifiers. Like Relation, EntityGuard and Decisions it is read, and refused until it is built.
+// Match is a rule beyond equal identifiers.
 type Match struct {
 	Node
-	Name  string   `yaml:"name" doc:"For messages."`
-	On    []string `yaml:"on" doc:"Columns that must all be equal, as normalised text."`
+	Name  string   `yaml:"name" dray:"required" doc:"How identity_<entity> and messages call it."`
+	On    []string `yaml:"on" dray:"required" doc:"Columns that must all be equal, as normalised text; normalize(column) also folds accents, as in names."`
 	After string   `yaml:"after" doc:"The identifier after which the rule is tried."`
 }
 
-// Relation joins another entity.
+// Relation joins another entity. It is read, and refused until it is built.
 type Relation struct {
 	Node
 	Name   string            `yaml:"name" doc:"As in account.mrr."`
@@ -292,7 +292,7 @@ type Relation struct {
 type EntityGuard struct {
 	Node
 	MaxMerges      *Percent `yaml:"max_merges" doc:"Share of profiles that one build may merge."`
-	MaxProfileSize int      `yaml:"max_profile_size" doc:"Identifiers of one profile."`
+	MaxProfileSize int      `yaml:"max_profile_size" doc:"Identifier values of one profile."`
 }
 
 // Decisions are manual: pairs that always or never belong together.
@@ -300,6 +300,17 @@ type Decisions struct {
 	Node
 	Always [][]string `yaml:"always" doc:"Pairs identifier:value that are one."`
 	Never  [][]string `yaml:"never" doc:"Pairs identifier:value that are two."`
+	From   string     `yaml:"from" doc:"A relation with more of them: columns verdict (always or never), a and b."`
+}
+
+// Limited tells whether values of the entity may be refused: then its profiles have the column shared.
+func (e *Entity) Limited() bool {
+	for _, i := range e.Identifiers {
+		if i.Limit > 0 || i.SharedAbove > 0 {
+			return true
+		}
+	}
+	return e.Decisions != nil && (len(e.Decisions.Never) > 0 || e.Decisions.From != "")
 }
 
 // Trait is a column of a profile. Three forms: pick, aggregate (from one input + value), sql over other traits.

@@ -122,8 +122,16 @@ func Identity(prog *compile.Program, e *config.Entity) (identity.Spec, error) {
 		}
 		exclude[i.Name] = prog.From(id)
 	}
+	decisions := ""
+	if e.Decisions != nil && e.Decisions.From != "" {
+		id, err := prog.Graph.Reference(e.Decisions.From)
+		if err != nil {
+			return identity.Spec{}, err
+		}
+		decisions = prog.From(id)
+	}
 	return identity.Spec{
-		Entity: e, Inputs: inputs, Exclude: exclude,
+		Entity: e, Inputs: inputs, Exclude: exclude, Decisions: decisions,
 		Target: prog.Target.Identity(e.Name), Merges: prog.Target.Merges(e.Name),
 		Prior: prog.Names.Identity(e.Name), PriorMerges: prog.Names.Merges(e.Name),
 		AsOf: prog.Options.AsOf, Salt: prog.Project.Name, Render: prog.Render,

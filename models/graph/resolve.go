@@ -168,6 +168,9 @@ func (r *resolver) linkEntity(n *Node, parents map[ID]bool, reads func(jinja.Tex
 			r.reads(i.Exclude.From, i.Exclude.At("from"), parents)
 		}
 	}
+	if d := n.Entity.Decisions; d != nil && d.From != "" {
+		r.reads(d.From, d.At("from"), parents)
+	}
 	for _, t := range n.Entity.Traits {
 		for key, sql := range map[string]string{"order_by": t.OrderBy, "value": t.Value, "sql": t.SQL, "where": t.Where} {
 			reads(jinja.Text{SQL: sql, Pos: t.TextAt(key)})

@@ -10,7 +10,7 @@ import (
 // by level from the bottom up. In usual data nearly nothing is left: most anonymous ids stand beside one user.
 func (b *builder) pool(ctx context.Context) (string, error) {
 	edges := ""
-	for level := len(b.spec.Entity.Identifiers); level >= 2; level-- {
+	for level := len(b.levels); level >= 2; level-- {
 		parts := []string{fmt.Sprintf("SELECT lo AS a, hi AS b FROM %s WHERE lo <> hi", b.values[level])}
 		for _, s := range b.stages {
 			if up := s.above(level, b.bigint()); s.has(level) && strings.Contains(up, "h") {

@@ -26,6 +26,8 @@ type Spec struct {
 	Entity  *config.Entity
 	Inputs  []Input
 	Exclude map[string]string // identifier → FROM item of its exclude.from
+	// Decisions is the FROM item of decisions.from; "" = there is none.
+	Decisions string
 
 	Target, Merges     warehouse.Table
 	Prior, PriorMerges warehouse.Table
@@ -70,6 +72,7 @@ type builder struct {
 	finish int64 // edges
 	seed   int   // of the surrogates; raised when two values share one
 
+	levels []Level
 	stages []stage
 	values map[int]string // level → table
 	work   []warehouse.Table
@@ -77,8 +80,12 @@ type builder struct {
 }
 
 func newBuilder(w warehouse.Warehouse, spec Spec) *builder {
+	levels := Levels(spec.Entity)
+	if d := spec.Entity.Decisions; d != nil && (len(d.Always) > 0 || spec.Decisions != "") {
+		levels = append([]Level{{Name: decidedLevel, decided: true}}, levels...)
+	}
 	return &builder{
-		w: w, d: w.Dialect(), spec: spec, finish: finishBelow,
+		w: w, d: w.Dialect(), spec: spec, levels: levels, finish: finishBelow,
 		values: map[int]string{}, result: Result{Ignored: map[string]int64{}},
 	}
 }
@@ -106,6 +113,9 @@ func (b *builder) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if nodes, err = b.withoutDecisions(ctx, nodes); err != nil {
+		return err
+	}
 	return b.write(ctx, nodes, refused)
 }
 
@@ -120,7 +130,7 @@ func (b *builder) read(ctx context.Context) error {
 			return err
 		}
 	}
-	return diag.Errorf(diag.Failed, "identity.surrogates", "no surrogates without a clash were found for %d identifiers", len(b.spec.Entity.Identifiers))
+	return diag.Errorf(diag.Failed, "identity.surrogates", "no surrogates without a clash were found for %d levels", len(b.levels))
 }
 
 func (b *builder) readOnce(ctx context.Context) (unique bool, err error) {
@@ -129,22 +139,30 @@ func (b *builder) readOnce(ctx context.Context) (unique bool, err error) {
 	}
 	var problems diag.List
 	b.stages = nil
+	var relations []Relation
 	for i, in := range b.spec.Inputs {
 		if !in.Links() {
 			continue
 		}
-		s, err := b.stageInput(ctx, i, in)
+		r, s, err := b.stageInput(ctx, i, in)
+		relations = append(relations, r)
 		if err != nil {
 			problems.Add(err)
 			continue
 		}
 		b.stages = append(b.stages, s)
 	}
+	if len(problems) == 0 {
+		problems.Add(checkLevels(b.levels, relations))
+	}
 	if err := problems.Err(); err != nil {
 		return false, err
 	}
+	if err := b.stageDecisions(ctx); err != nil {
+		return false, err
+	}
 	var clashes []string
-	for level := range b.spec.Entity.Identifiers {
+	for level := range b.levels {
 		if err := b.loadValues(ctx, level+1); err != nil {
 			return false, err
 		}

@@ -15,7 +15,7 @@ import (
 func (b *builder) nodes(ctx context.Context, labels string) (string, error) {
 	const born = "first_seen_at AS born"
 	var parts, lower []string
-	levels := len(b.spec.Entity.Identifiers)
+	levels := len(b.levels)
 	for level := 1; level <= levels; level++ {
 		from, comp := b.component(level, labels, lower)
 		parts = append(parts, fmt.Sprintf("SELECT %d AS level, x.h, value, first_seen_at, last_seen_at, %s, %s AS comp FROM %s", level, born, comp, from))
@@ -81,6 +81,9 @@ func (b *builder) write(ctx context.Context, nodes, refused string) error {
 	}
 	kept, moves, err := b.keep(ctx, nodes)
 	if err != nil {
+		return err
+	}
+	if err := b.guard(ctx, nodes, moves); err != nil {
 		return err
 	}
 	born, err := b.bear(ctx, nodes, kept, used)
@@ -176,7 +179,7 @@ FROM (SELECT comp, profile_id, born, oldest,
 // levelOf turns an identifier's name into its level; NULL for one that is configured no more.
 func (b *builder) levelOf(column string) string {
 	s := "CASE " + column
-	for i, id := range b.spec.Entity.Identifiers {
+	for i, id := range b.levels {
 		s += fmt.Sprintf(" WHEN %s THEN %d", b.d.Text(id.Name), i+1)
 	}
 	return s + " END"
@@ -234,7 +237,7 @@ ON d.profile_id = x.profile_id AND d.first <> x.oldest`, born)
 func (b *builder) id(oldest string, try int) string {
 	salt := fmt.Sprintf("%s\n%s\n%d\n", b.spec.Salt, b.spec.Entity.Name, try)
 	identifier := "CASE substr(" + oldest + ", 1, 2)"
-	for i, id := range b.spec.Entity.Identifiers {
+	for i, id := range b.levels {
 		identifier += fmt.Sprintf(" WHEN '%d' THEN %s", 11+i, b.d.Text(id.Name))
 	}
 	identifier += " END"
@@ -245,7 +248,7 @@ func (b *builder) id(oldest string, try int) string {
 func (b *builder) swap(ctx context.Context, nodes, refused, ids, moves string) error {
 	d := b.d
 	name := "CASE n.level"
-	for i, id := range b.spec.Entity.Identifiers {
+	for i, id := range b.levels {
 		name += fmt.Sprintf(" WHEN %d THEN %s", i+1, d.Text(id.Name))
 	}
 	nothing := d.Cast("NULL", warehouse.Text)
@@ -280,7 +283,7 @@ SELECT m.from_id, i.profile_id, %s, m.rule, %s FROM %s AS m JOIN %s AS i ON i.co
 func (b *builder) edge() string {
 	named := func(oldest string) string {
 		s := "CASE substr(" + oldest + ", 1, 2)"
-		for i, id := range b.spec.Entity.Identifiers {
+		for i, id := range b.levels {
 			s += fmt.Sprintf(" WHEN '%d' THEN %s", 11+i, b.d.Text(id.Name))
 		}
 		return s + " END || substr(" + oldest + ", 3)"

@@ -13,16 +13,9 @@ import (
 // limit as a whole does so at every level, so only the others are looked at: their rows' surrogates come into the process, where
 // the values of a level are decided one after the other: the oldest first, then by the value itself.
 
-// Limited tells whether any identifier has a limit: then rows may be left with refused values only, and are profiles of their
-// own (SharedColumn).
-func Limited(e *config.Entity) bool {
-	for _, id := range e.Identifiers {
-		if id.Limit > 0 {
-			return true
-		}
-	}
-	return false
-}
+// Limited tells whether values may be refused: an identifier has a limit or is shared above a number, or a pair is decided never to
+// be one. Then rows may be left with refused values only, and are profiles of their own (SharedColumn).
+func Limited(e *config.Entity) bool { return e.Limited() }
 
 // maxDisputed bounds the values of components over a limit that are decided in the process, some 100 bytes each.
 const maxDisputed = 20_000_000
@@ -33,7 +26,13 @@ func (b *builder) limit(ctx context.Context, nodes string) (kept, refused string
 	if !Limited(b.spec.Entity) {
 		return nodes, "", nil
 	}
-	disputed, err := b.create(ctx, "disputed", b.disputedQuery(nodes))
+	never := ""
+	if b.decides("never") {
+		if never, err = b.stageNever(ctx); err != nil {
+			return "", "", err
+		}
+	}
+	disputed, err := b.create(ctx, "disputed", b.disputedQuery(nodes, never))
 	if err != nil {
 		return "", "", err
 	}
@@ -46,7 +45,7 @@ func (b *builder) limit(ctx context.Context, nodes string) (kept, refused string
 			"%d values of %s are in groups over a limit; more than %d are not supported yet", n[0], b.spec.Entity.Name, maxDisputed).
 			WithHint("exclude the values that join strangers: dray profile shows which stand together")
 	}
-	verdict, err := b.decide(ctx, disputed)
+	verdict, err := b.decide(ctx, disputed, never)
 	if err != nil {
 		return "", "", err
 	}
@@ -56,21 +55,46 @@ func (b *builder) limit(ctx context.Context, nodes string) (kept, refused string
 	return b.apply(ctx, nodes)
 }
 
-// disputedQuery is the values of the components that are over a limit as a whole: (h, level, nth), nth being the order of decision.
-func (b *builder) disputedQuery(nodes string) string {
-	var over []string
-	for i, id := range b.spec.Entity.Identifiers {
-		if id.Limit > 0 {
-			over = append(over, fmt.Sprintf("count(CASE WHEN level = %d THEN 1 END) > %d", i+1, id.Limit))
+// disputedQuery is the values of the components of which a value may be refused: (h, level, nth), nth being the order of decision.
+// Those are the components that are over a limit as a whole, that have a value with more neighbours above than it may be shared by,
+// or both values of a pair that is never one.
+func (b *builder) disputedQuery(nodes, never string) string {
+	var over, parts []string
+	for i, l := range b.levels {
+		if l.limit() > 0 {
+			over = append(over, fmt.Sprintf("count(CASE WHEN level = %d THEN 1 END) > %d", i+1, l.limit()))
+		}
+		if l.sharedAbove() > 0 {
+			parts = append(parts, fmt.Sprintf("SELECT n.comp FROM %s AS n JOIN (%s) AS s ON s.h = n.h", nodes, b.sharedQuery(i+1)))
 		}
 	}
+	if len(over) > 0 {
+		parts = append(parts, fmt.Sprintf("SELECT comp FROM %s GROUP BY comp HAVING %s", nodes, strings.Join(over, " OR ")))
+	}
+	if never != "" {
+		parts = append(parts, fmt.Sprintf("SELECT n.comp FROM %s AS v JOIN %s AS n ON n.h = v.x JOIN %[2]s AS m ON m.h = v.y WHERE n.comp = m.comp", never, nodes))
+	}
 	return fmt.Sprintf(`SELECT h, level, row_number() OVER (ORDER BY level, born, value) AS nth
-FROM %[1]s WHERE comp IN (SELECT comp FROM %[1]s GROUP BY comp HAVING %[2]s)`, nodes, strings.Join(over, " OR "))
+FROM %s WHERE comp IN (%s)`, nodes, strings.Join(parts, "\nUNION ALL "))
+}
+
+// sharedQuery is the values of a level that stand beside more different values above than it may be shared by.
+func (b *builder) sharedQuery(level int) string {
+	var parts []string
+	for _, s := range b.stages {
+		if up := s.above(level, b.bigint()); s.has(level) && strings.Contains(up, "h") {
+			parts = append(parts, fmt.Sprintf("SELECT h%d AS h, %s AS up FROM %s WHERE h%[1]d IS NOT NULL", level, up, s.table))
+		}
+	}
+	if len(parts) == 0 {
+		return fmt.Sprintf("SELECT CAST(NULL AS %s) AS h LIMIT 0", b.bigint())
+	}
+	return fmt.Sprintf("SELECT h FROM (%s) AS u GROUP BY h HAVING count(DISTINCT up) > %d", strings.Join(parts, " UNION ALL "), b.levels[level-1].sharedAbove())
 }
 
 // decide reads the disputed values in their order and the rows they stand in, and decides.
-func (b *builder) decide(ctx context.Context, disputed string) (*verdict, error) {
-	v := newVerdict(b.spec.Entity.Identifiers)
+func (b *builder) decide(ctx context.Context, disputed, never string) (*verdict, error) {
+	v := newVerdict(b.levels)
 	err := b.each(ctx, "SELECT h, level FROM "+disputed+" ORDER BY nth", func(x []any) {
 		h, _ := x[0].(int64)
 		level, _ := x[1].(int64)
@@ -93,6 +117,11 @@ func (b *builder) decide(ctx context.Context, disputed string) (*verdict, error)
 			return nil, fmt.Errorf("reading rows over a limit: %w", err)
 		}
 	}
+	if never != "" {
+		if err := b.each(ctx, "SELECT x, y FROM "+never, v.apart); err != nil {
+			return nil, fmt.Errorf("reading pairs that are never one: %w", err)
+		}
+	}
 	v.decide()
 	return v, nil
 }
@@ -109,8 +138,8 @@ func (b *builder) writeVerdict(ctx context.Context, v *verdict) error {
 			return nil, nil
 		}
 		row[0], row[1], row[2] = v.ids[next], nil, nil
-		if limit := v.refused[next]; limit > 0 {
-			row[2] = int64(limit)
+		if reason := v.refused[next]; reason > 0 {
+			row[2] = int64(reason)
 		} else {
 			row[1] = v.ids[v.find(int32(next))]
 		}
@@ -133,11 +162,16 @@ FROM %s AS n LEFT JOIN %s AS v ON v.h = n.h WHERE v.refused IS NULL`, nodes, ver
 	return kept, refused, err
 }
 
-// limitName says in words which limit a value met: "limit: 5 email".
-func (b *builder) limitName(level string) string {
-	s := "CASE " + level
-	for i, id := range b.spec.Entity.Identifiers {
-		s += fmt.Sprintf(" WHEN %d THEN %s", i+1, b.d.Text(fmt.Sprintf("limit: %d %s", id.Limit, id.Name)))
+// limitName says in words which limit a value met: "limit: 5 email", "shared_above: 3 anonymous_id", "never".
+func (b *builder) limitName(reason string) string {
+	s := "CASE " + reason
+	for i, l := range b.levels {
+		if l.limit() > 0 {
+			s += fmt.Sprintf(" WHEN %d THEN %s", i+1, b.d.Text(fmt.Sprintf("limit: %d %s", l.limit(), l.Name)))
+		}
+		if l.sharedAbove() > 0 {
+			s += fmt.Sprintf(" WHEN %d THEN %s", len(b.levels)+i+1, b.d.Text(fmt.Sprintf("shared_above: %d %s", l.sharedAbove(), l.Name)))
+		}
 	}
-	return s + " END"
+	return s + " ELSE 'never' END"
 }

@@ -10,32 +10,85 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/dray-dev/dray/config"
 	"github.com/dray-dev/dray/connectors/warehouse"
 )
 
-// reference decides limits as DESIGN §12 says it, on sets of texts: level by level, the oldest value first.
-func reference(rows []row, limits [3]int) (of map[string]string, refused []string) {
+// rules are what may refuse values, and what nothing refuses.
+type rules struct {
+	limits, shared [3]int
+	always, never  [][2]string // keys of values
+}
+
+// reference decides as DESIGN §12 says it, on sets of texts: level by level, the oldest value first. Pairs that are always one are a
+// level above all. before is when builds before met the values.
+func reference(rows []row, r rules) (of map[string]string, refused []string) {
 	age := ages(rows, nil)
 	var groups []map[string]bool // of values
-	attached := make([]map[string]bool, len(rows))
-	for level := range limits {
+	// A line is a row, or one side of a pair, as the keys it has, the most trusted first; "" where it has none.
+	var lines [][]string
+	for _, x := range rows {
+		line := make([]string, 4)
+		for i := range x.values {
+			if x.values[i] != "" {
+				line[i+1] = x.key(i)
+			}
+		}
+		lines = append(lines, line)
+	}
+	there := map[string]bool{}
+	for _, line := range lines {
+		for _, key := range line {
+			there[key] = true
+		}
+	}
+	forced := map[string]bool{}
+	for n, pair := range r.always {
+		for _, key := range pair {
+			if !there[key] {
+				continue
+			}
+			forced[key] = true
+			line := []string{fmt.Sprintf("always:%d", n), "", "", ""}
+			line[1+slices.Index(identifierNames[:], strings.SplitN(key, ":", 2)[0])] = key
+			lines = append(lines, line)
+		}
+	}
+	attached := make([]map[string]bool, len(lines))
+	touched := func(level int, v string) []map[string]bool {
+		var out []map[string]bool
+		for i, line := range lines {
+			if line[level] == v && attached[i] != nil && !slices.ContainsFunc(out, func(g map[string]bool) bool { return sameGroup(g, attached[i]) }) {
+				out = append(out, attached[i])
+			}
+		}
+		return out
+	}
+	for level := range 4 {
 		var values []string
-		for _, r := range rows {
-			if r.values[level] != "" && !slices.Contains(values, r.key(level)) {
-				values = append(values, r.key(level))
+		for _, line := range lines {
+			if line[level] != "" && !slices.Contains(values, line[level]) {
+				values = append(values, line[level])
 			}
 		}
 		sort.Slice(values, func(i, j int) bool { return age[values[i]] < age[values[j]] })
+		tooShared := map[string]bool{}
 		for _, v := range values {
-			joined := map[string]bool{v: true}
-			for i, r := range rows {
-				if r.values[level] != "" && r.key(level) == v {
-					for value := range attached[i] {
-						joined[value] = true
-					}
+			tooShared[v] = level > 0 && r.shared[level-1] > 0 && len(touched(level, v)) > r.shared[level-1]
+		}
+		for _, v := range values {
+			joined, apart := map[string]bool{v: true}, []map[string]bool{{v: true}}
+			worst := [3]int{}
+			for _, g := range touched(level, v) {
+				apart = append(apart, g)
+				for value := range g {
+					joined[value] = true
+				}
+				for l := range worst {
+					worst[l] = max(worst[l], counted(g, l))
 				}
 			}
-			if overLimit(joined, limits) {
+			if !forced[v] && (tooShared[v] || overLimit(joined, r.limits, worst) || r.parts(apart)) {
 				refused = append(refused, v)
 				continue
 			}
@@ -46,14 +99,14 @@ func reference(rows []row, limits [3]int) (of map[string]string, refused []strin
 				return false
 			})
 			groups = append(groups, joined)
-			for i, r := range rows {
+			for i, line := range lines {
 				for value := range attached[i] {
 					if joined[value] {
 						attached[i] = joined
 						break
 					}
 				}
-				if r.values[level] != "" && r.key(level) == v {
+				if line[level] == v {
 					attached[i] = joined
 				}
 			}
@@ -62,26 +115,104 @@ func reference(rows []row, limits [3]int) (of map[string]string, refused []strin
 	of = map[string]string{}
 	for i, g := range groups {
 		for value := range g {
-			of[value] = fmt.Sprint(i)
+			if !strings.HasPrefix(value, "always:") {
+				of[value] = fmt.Sprint(i)
+			}
 		}
 	}
 	sort.Strings(refused)
 	return of, refused
 }
 
-func overLimit(group map[string]bool, limits [3]int) bool {
-	for level, limit := range limits {
-		n := 0
-		for value := range group {
-			if strings.HasPrefix(value, identifierNames[level]+":") {
-				n++
+func sameGroup(a, b map[string]bool) bool {
+	for v := range a {
+		return b[v]
+	}
+	return false
+}
+
+// parts tells whether two of these groups hold a pair that is never one.
+func (r rules) parts(groups []map[string]bool) bool {
+	for i, a := range groups {
+		for j, b := range groups {
+			for _, pair := range r.never {
+				if i != j && a[pair[0]] && b[pair[1]] {
+					return true
+				}
 			}
 		}
-		if limit > 0 && n > limit {
+	}
+	return false
+}
+
+func counted(group map[string]bool, level int) int {
+	n := 0
+	for value := range group {
+		if strings.HasPrefix(value, identifierNames[level]+":") {
+			n++
+		}
+	}
+	return n
+}
+
+// overLimit: a group that was over a limit before, by a decision, may stay as it is.
+func overLimit(group map[string]bool, limits, before [3]int) bool {
+	for level, limit := range limits {
+		if n := counted(group, level); limit > 0 && n > limit && n > before[level] {
 			return true
 		}
 	}
 	return false
+}
+
+func drawRules(t *rapid.T) rules {
+	var r rules
+	key := rapid.Custom(func(t *rapid.T) string {
+		of := row{}
+		i := rapid.IntRange(0, 2).Draw(t, "identifier")
+		of.values[i] = rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f", "g"}).Draw(t, "value")
+		return of.key(i)
+	})
+	for i := range r.limits {
+		r.limits[i] = rapid.IntRange(0, 3).Draw(t, identifierNames[i])
+		r.shared[i] = rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, identifierNames[i]+" shared")
+	}
+	pairs := func(label string) (out [][2]string) {
+		for range rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, label) {
+			if p := [2]string{key.Draw(t, label), key.Draw(t, label)}; p[0] != p[1] {
+				out = append(out, p)
+			}
+		}
+		return out
+	}
+	r.always, r.never = pairs("always"), pairs("never")
+	return r
+}
+
+// on puts the rules into an entity; every other decision stands in a table.
+func (r rules) on(t *testing.T, w warehouse.Warehouse, spec *Spec) {
+	for i, id := range spec.Entity.Identifiers {
+		id.Limit, id.SharedAbove = r.limits[i], r.shared[i]
+	}
+	if len(r.always)+len(r.never) == 0 {
+		return
+	}
+	d := &config.Decisions{}
+	table := []string{"SELECT CAST('never' AS VARCHAR) AS verdict, CAST('user_id:nobody' AS VARCHAR) AS a, CAST('user_id:somebody' AS VARCHAR) AS b"}
+	for verdict, pairs := range map[string][][2]string{"always": r.always, "never": r.never} {
+		for i, p := range pairs {
+			switch {
+			case i > 0:
+				table = append(table, fmt.Sprintf("SELECT '%s', '%s', '%s'", strings.ToUpper(verdict), p[0], p[1]))
+			case verdict == "always":
+				d.Always = append(d.Always, p[:])
+			default:
+				d.Never = append(d.Never, p[:])
+			}
+		}
+	}
+	exec(t, w, w.Dialect().CreateTableAs(warehouse.Table{Name: "decided"}, strings.Join(table, " UNION ALL ")))
+	spec.Entity.Decisions, spec.Decisions = d, "decided"
 }
 
 func TestLimitsEqualTheSequentialOrder(t *testing.T) {
@@ -92,14 +223,11 @@ func TestLimitsEqualTheSequentialOrder(t *testing.T) {
 		load(t, w, "t1", one)
 		load(t, w, "t2", two)
 		spec := customer(allColumns("t1"), allColumns("t2"))
-		var limits [3]int
-		for i := range limits {
-			limits[i] = rapid.IntRange(0, 3).Draw(rt, identifierNames[i])
-			spec.Entity.Identifiers[i].Limit = limits[i]
-		}
+		rules := drawRules(rt)
+		rules.on(t, w, &spec)
 		result := buildWith(t, w, spec, finishBelow)
 		all := append(slices.Clone(one), two...)
-		wantOf, wantRefused := reference(all, limits)
+		wantOf, wantRefused := reference(all, rules)
 		of := map[string]string{}
 		refused := []string{}
 		for value, id := range owners(t, w) {

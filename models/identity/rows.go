@@ -32,23 +32,22 @@ func (r Relation) Rows(entity *config.Entity, table warehouse.Table) (string, er
 	d := r.dialect
 	var problems diag.List
 	var values, joins, owners, refused []string
-	for i, id := range entity.Identifiers {
-		column, ok := r.Identifiers[id.Name]
-		if !ok {
-			continue
-		}
-		expr, err := r.Expr(column, r.Node.At("identifiers"))
+	for i, l := range Levels(entity) {
+		normal, _, ok, err := l.Value(r)
 		if err != nil {
 			problems.Add(err)
+			continue
+		}
+		if !ok {
 			continue
 		}
 		value := fmt.Sprintf("r.dray_v%d", i)
 		if len(owners) > 0 { // a less trusted value is asked only where no more trusted one is known
 			value = fmt.Sprintf("CASE WHEN %s IS NULL THEN %s END", strings.Join(owners, " IS NULL AND "), value)
 		}
-		values = append(values, fmt.Sprintf("%s AS dray_v%d", Normalize(d, id, expr), i))
+		values = append(values, fmt.Sprintf("%s AS dray_v%d", normal, i))
 		joins = append(joins, fmt.Sprintf("LEFT JOIN (SELECT * FROM %s WHERE identifier = %s) AS i%d ON i%[3]d.value = %s",
-			d.Table(table), d.Text(id.Name), i, value))
+			d.Table(table), d.Text(l.Name), i, value))
 		owners = append(owners, fmt.Sprintf("i%d.profile_id", i))
 		refused = append(refused, fmt.Sprintf("i%d.refused IS NOT NULL", i))
 	}

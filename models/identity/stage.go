@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/dray-dev/dray/config"
 	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/internal/diag"
 )
@@ -44,13 +43,13 @@ func (s stage) above(level int, bigint string) string {
 	}
 }
 
-// surrogate is the 63-bit number that stands for a value: a hash whose last digit, in base of the number of identifiers, is the
-// level, so that equal texts of two identifiers never meet. Two values that share one are found in loadValues.
+// surrogate is the 63-bit number that stands for a value: a hash whose last digit, in base of the number of levels, is the
+// level, so that equal texts of two levels never meet. Two values that share one are found in loadValues.
 func (b *builder) surrogate(value string, level int) string {
 	if b.seed > 0 {
 		value += " || " + b.d.Text(fmt.Sprintf("#%d", b.seed))
 	}
-	h, n := b.d.Hash(value), len(b.spec.Entity.Identifiers)
+	h, n := b.d.Hash(value), len(b.levels)
 	if n == 1 {
 		return h
 	}
@@ -58,45 +57,46 @@ func (b *builder) surrogate(value string, level int) string {
 }
 
 // stageInput reads an input into a table of its own.
-func (b *builder) stageInput(ctx context.Context, i int, in Input) (stage, error) {
+func (b *builder) stageInput(ctx context.Context, i int, in Input) (Relation, stage, error) {
 	relation, err := Describe(ctx, b.w, in)
 	if err != nil {
-		return stage{}, err
+		return relation, stage{}, err
 	}
 	query, levels, err := b.stageQuery(ctx, relation)
 	if err != nil {
-		return stage{}, err
+		return relation, stage{}, err
 	}
 	s := stage{levels: levels}
 	s.table, err = b.create(ctx, fmt.Sprintf("in%d", i+1), query)
 	if err != nil {
-		return s, &diag.Error{Kind: kindOf(err), Pos: in.Node.At("from"), Code: "entity.input", Msg: "reading input " + in.Name, Err: err}
+		return relation, s, &diag.Error{Kind: kindOf(err), Pos: in.Node.At("from"), Code: "entity.input", Msg: "reading input " + in.Name, Err: err}
 	}
-	return s, nil
+	return relation, s, nil
 }
 
 func (b *builder) stageQuery(ctx context.Context, r Relation) (query string, levels []int, err error) {
 	var problems diag.List
 	var outer, inner []string
-	for i, id := range b.spec.Entity.Identifiers {
-		column, ok := r.Identifiers[id.Name]
+	for i, l := range b.levels {
+		value, raw, ok, err := l.Value(r)
+		if err != nil {
+			problems.Add(err)
+			continue
+		}
 		if !ok {
 			continue
 		}
 		level := i + 1
 		levels = append(levels, level)
-		expr, err := r.Expr(column, r.Node.At("identifiers"))
-		if err != nil {
-			problems.Add(err)
-			continue
-		}
 		v := fmt.Sprintf("n%d", level)
-		usable, err := b.identifies(id, v)
-		if err != nil {
-			problems.Add(err)
-			continue
+		usable := v + " IS NOT NULL"
+		if l.Identifier != nil {
+			if usable, err = b.identifies(l.Identifier, v); err != nil {
+				problems.Add(err)
+				continue
+			}
 		}
-		inner = append(inner, fmt.Sprintf("%s AS n%d, %s IS NOT NULL AS r%d", Normalize(b.d, id, expr), level, expr, level))
+		inner = append(inner, fmt.Sprintf("%s AS n%d, %s AS r%d", value, level, raw, level))
 		outer = append(outer, fmt.Sprintf("CASE WHEN %s THEN %s END AS v%d, r%d", usable, v, level, level))
 	}
 	seen, err := r.Time(ctx, b.w)
@@ -133,15 +133,13 @@ func (b *builder) countIgnored(ctx context.Context) error {
 		}
 		for i, level := range s.levels {
 			if counts[i] > 0 {
-				b.result.Ignored[b.identifier(level).Name] += counts[i]
+				b.result.Ignored[b.levels[level-1].Name] += counts[i]
 			}
 		}
 		b.result.Unlinked += counts[len(s.levels)]
 	}
 	return nil
 }
-
-func (b *builder) identifier(level int) *config.Identifier { return b.spec.Entity.Identifiers[level-1] }
 
 // loadValues makes val<level>: one row a value with when it was seen, and the smallest (lo) and greatest (hi) surrogate of a more
 // trusted value it stands beside. lo is also the first contraction: most values stand beside one more trusted value only, and

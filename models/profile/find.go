@@ -124,9 +124,9 @@ func identifierNames(e *config.Entity) string {
 	return strings.Join(names, ", ")
 }
 
-// level is an identifier's place in the order of trust.
+// level is the place of an identifier, or of a match rule, in the order of trust.
 func (f *finder) level(name string) int {
-	return slices.IndexFunc(f.spec.Entity.Identifiers, func(id *config.Identifier) bool { return id.Name == name })
+	return slices.IndexFunc(identity.Levels(f.spec.Entity), func(l identity.Level) bool { return l.Name == name })
 }
 
 func (f *finder) identifiers(ctx context.Context) error {
@@ -269,19 +269,18 @@ func (f *finder) rowsOf(ctx context.Context, in identity.Input) (names []string,
 		seen = f.d.Cast("NULL", warehouse.Timestamp)
 	}
 	var inner, outer, whose, order []string
-	for i, id := range f.spec.Entity.Identifiers {
-		column, ok := r.Identifiers[id.Name]
-		if !ok {
-			continue
-		}
-		expr, err := r.Expr(column, r.Node.At("identifiers"))
+	for i, l := range identity.Levels(f.spec.Entity) {
+		value, _, ok, err := l.Value(r)
 		if err != nil {
 			return nil, nil, err
 		}
-		names = append(names, id.Name)
+		if !ok {
+			continue
+		}
+		names = append(names, l.Name)
 		v := fmt.Sprintf("v%d", i)
-		inner = append(inner, fmt.Sprintf("%s AS %s", identity.Normalize(f.d, id, expr), v))
-		mine := fmt.Sprintf("%s IN (SELECT value FROM %s WHERE identifier = %s AND profile_id = %s)", v, f.d.Table(f.spec.Identity), f.d.Text(id.Name), f.d.Text(f.found.ProfileID))
+		inner = append(inner, value+" AS "+v)
+		mine := fmt.Sprintf("%s IN (SELECT value FROM %s WHERE identifier = %s AND profile_id = %s)", v, f.d.Table(f.spec.Identity), f.d.Text(l.Name), f.d.Text(f.found.ProfileID))
 		outer = append(outer, fmt.Sprintf("CASE WHEN %s THEN %s END AS %s", mine, v, v))
 		whose = append(whose, v+" IS NOT NULL")
 		order = append(order, v)
