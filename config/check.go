@@ -1,11 +1,13 @@
 package config
 
 import (
+	"math"
 	"path"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,7 +17,10 @@ import (
 // check holds what one file, or one thing, can be seen to break by itself. What refers to something else is checked by
 // models/graph.
 func check(p *Project, problems *diag.List) {
-	c := &checker{problems: problems}
+	c := &checker{problems: problems, splits: map[string]bool{}}
+	for _, s := range p.Segments {
+		c.splits[s.Entity] = c.splits[s.Entity] || s.Split != nil
+	}
 	c.project(p)
 	c.names(p)
 	c.relations(p)
@@ -33,7 +38,10 @@ func check(p *Project, problems *diag.List) {
 	}
 }
 
-type checker struct{ problems *diag.List }
+type checker struct {
+	problems *diag.List
+	splits   map[string]bool // entities of which a segment is split
+}
 
 func (c *checker) problem(at diag.Pos, code, format string, args ...any) *diag.Error {
 	e := diag.At(at, code, format, args...)
@@ -328,6 +336,9 @@ func (c *checker) entity(e *Entity) {
 // anyway. shared is one of entities with limits.
 func (c *checker) profileColumns(e *Entity) {
 	own := []string{"profile_id", "first_seen_at", "updated_at", "entered_at"}
+	if c.splits[e.Name] {
+		own = append(own, "split")
+	}
 	if e.Limited() {
 		own = append(own, "shared")
 	}
@@ -495,13 +506,54 @@ func fromHint(form string) string {
 	return "from: input"
 }
 
+// saysWho are the keys of a segment of which one at least says who is in it.
+func saysWho() []string { return []string{"where", "sql", "exclusive", "top", "sample", "split"} }
+
 func (c *checker) segment(s *Segment) {
 	name := s.shown("name", s.Name)
 	switch {
 	case s.Has("where") && s.Has("sql"):
 		c.problem(s.At("sql"), "config.segment", "segment %s has both where and sql", name).WithHint("keep one of them")
-	case !s.Has("where") && !s.Has("sql"):
+	case !slices.ContainsFunc(saysWho(), s.Has):
 		c.problem(s.Pos, "config.segment", "segment %s does not say who is in it", name).WithHint("where: a condition, or sql: a query of profile_id")
+	}
+	if s.Sample != nil && s.good("sample") && s.Sample.Share <= 0 {
+		c.problem(s.Sample.At("share"), "config.sample", "a sample of 0 %% has nobody in it").WithHint("sample: 5%%")
+	}
+	if s.Split != nil && s.good("split") {
+		c.split(s, name)
+	}
+	if s.Has("exclusive") {
+		c.exclusive(s)
+	}
+}
+
+// split holds that a split's shares are all of it.
+func (c *checker) split(s *Segment, name string) {
+	sum := 0.0
+	for _, p := range s.Split.Parts {
+		sum += float64(p.Share)
+		if p.Name == "" {
+			c.problem(p.Pos, "config.split", "a part of the split of segment %s has no name", name)
+		}
+	}
+	switch {
+	case len(s.Split.Parts) < 2:
+		c.problem(s.At("split"), "config.split", "a split of segment %s needs two parts or more", name).WithHint("split: {a: 50%%, b: 50%%}")
+	case math.Abs(sum-1) > 1e-6:
+		c.problem(s.At("split"), "config.split", "the shares of the split of segment %s add to %s %%, not to 100 %%", name,
+			strconv.FormatFloat(math.Round(sum*1e6)/1e4, 'f', -1, 64))
+	}
+}
+
+func (c *checker) exclusive(s *Segment) {
+	if s.good("exclusive") && len(s.Exclusive) == 0 {
+		c.problem(s.At("exclusive"), "config.exclusive", "exclusive names no segment").WithHint("exclusive: [gold, silver]")
+	}
+	for i, name := range s.Exclusive {
+		if slices.Contains(s.Exclusive[:i], name) {
+			c.problem(s.At("exclusive"), "config.exclusive", "exclusive names segment %q twice", name).WithHint("a profile is in the first of them only")
+		}
 	}
 }
 

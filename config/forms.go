@@ -2,7 +2,9 @@ package config
 
 import (
 	"reflect"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -41,6 +43,9 @@ func forms() map[reflect.Type]form {
 		reflect.TypeFor[AlertOn]():       formOf("list of words, or map", alertOnSchema, decodeAlertOn),
 		reflect.TypeFor[OnRemove]():      formOf("word or map", onRemoveSchema, decodeOnRemove),
 		reflect.TypeFor[Holdout]():       formOf("percent or map", holdoutSchema, decodeHoldout),
+		reflect.TypeFor[Top]():           formOf("share or number, by a trait", topSchema, decodeTop),
+		reflect.TypeFor[Sample]():        formOf("percent or map", sampleSchema, decodeSample),
+		reflect.TypeFor[Split]():         formOf("map of name: percent", splitSchema, decodeSplit),
 		reflect.TypeFor[Condition]():     formOf("condition", conditionSchema, decodeCondition),
 		reflect.TypeFor[[]*Target]():     formOf("map of name: settings", targetsSchema, decodeTargets),
 	}
@@ -315,6 +320,83 @@ func decodeHoldout(d *decoder, t *tree, key string) (Holdout, bool) {
 	}
 	ok := d.structure(t, reflect.ValueOf(&out).Elem(), key)
 	return out, ok
+}
+
+const topHint = "top: 10% by lifetime_value, or top: 100 by lifetime_value"
+
+// topText is `10% by lifetime_value`: what is taken, and by what.
+var topText = regexp.MustCompile(`^\s*(?:(\S+)\s+)?by\s+(\S+)\s*$`)
+
+func decodeTop(d *decoder, t *tree, key string) (Top, bool) {
+	out := Top{Node: nodeAt(t)}
+	r, ok := d.text(t, key, "a share or a number, by a trait")
+	if !ok || d.refs.blind && r.from {
+		return out, false
+	}
+	m := topText.FindStringSubmatch(r.text)
+	switch {
+	case m == nil:
+		d.wants(t, key, "a share or a number, by a trait").WithHint("%s", topHint)
+		return out, false
+	case m[1] == "":
+		d.problem(t.pos, "config.top", "%q does not say how many", key).WithHint("%s", topHint)
+		return out, false
+	}
+	out.By = m[2]
+	if strings.Contains(m[1], "%") {
+		share, err := ParsePercent(m[1])
+		if err != nil || share <= 0 {
+			d.problem(t.pos, "config.top", "%q wants a share above 0 %% and up to 100 %%, or a number", key).WithHint("%s", topHint)
+			return out, false
+		}
+		out.Share = share
+		return out, true
+	}
+	n, err := strconv.Atoi(m[1])
+	if err != nil || n < 1 {
+		d.problem(t.pos, "config.top", "%q wants a share, or a whole number from 1", key).WithHint("%s", topHint)
+		return out, false
+	}
+	out.Count = n
+	return out, true
+}
+
+func decodeSample(d *decoder, t *tree, key string) (Sample, bool) {
+	out := Sample{Node: nodeAt(t)}
+	if t.shape != mapping {
+		share, ok := decodePercent(d, t, key)
+		out.Share = share
+		out.put("share", pair{key: "share", at: t.pos, value: t})
+		return out, ok
+	}
+	ok := d.structure(t, reflect.ValueOf(&out).Elem(), key)
+	return out, ok && out.good("share")
+}
+
+// splitSeed is the key of a split that names no part.
+const splitSeed = "seed"
+
+func decodeSplit(d *decoder, t *tree, key string) (Split, bool) {
+	out := Split{Node: nodeAt(t)}
+	if t.shape != mapping {
+		d.wants(t, key, "a map of names and shares").WithHint("split: {a: 50%%, b: 50%%}")
+		return out, false
+	}
+	whole := true
+	for _, p := range t.pairs {
+		out.put(p.key, p)
+		if p.key == splitSeed {
+			seed, ok := d.string(p.value, p.key)
+			out.Seed, whole = seed, whole && ok
+			continue
+		}
+		part := SplitPart{Node: Node{Pos: p.at}, Name: p.key}
+		part.put("share", p)
+		share, ok := decodePercent(d, p.value, p.key)
+		part.Share, whole = share, whole && ok
+		out.Parts = append(out.Parts, part)
+	}
+	return out, whole
 }
 
 func decodeAfter(d *decoder, t *tree, key string) ([]After, bool) {

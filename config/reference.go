@@ -259,6 +259,7 @@ const referenceForms = `
 | percent | ` + "`5%` or `0.05`" + ` |
 | text or list | ` + "`order_id` or `[day, user_id]`" + ` |
 | normaliser | ` + "`email`, `name`, `date`, `text` or `{phone: DK}`" + `: the country, in two letters, of numbers that name none |
+| share or number, by a trait | ` + "`10% by lifetime_value` or `100 by lifetime_value`" + ` |
 | key | ` + "`{email: email}`" + `: field: column. A list of such maps: the first whose columns are not NULL |
 | on_duplicate_key | ` + "`error`, `reject` or `{keep: first, order_by: \"updated_at desc\"}`" + ` |
 | on_remove | ` + "`delete`, `clear`, `ignore`, `{set: {status: inactive}}`, `{action: archive}`, `{delete: {matched: true}}`" + `. What is set must also be mapped |

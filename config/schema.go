@@ -141,7 +141,11 @@ func alternatives(t reflect.Type, out schema) {
 	case reflect.TypeFor[Sync]():
 		out["allOf"] = []schema{one("model", "segment", "entity")}
 	case reflect.TypeFor[Segment]():
-		out["allOf"] = []schema{one("where", "sql")}
+		var some []schema
+		for _, k := range saysWho() {
+			some = append(some, schema{"required": []string{k}})
+		}
+		out["allOf"] = []schema{{"not": schema{"required": []string{"where", "sql"}}}, {"anyOf": some}}
 	case reflect.TypeFor[Trait]():
 		out["allOf"] = []schema{one("name", "names"), one("pick", "value", "sql")}
 	}
@@ -248,6 +252,18 @@ func onDuplicateSchema(*schemas) schema {
 
 func holdoutSchema(s *schemas) schema {
 	return anyOf(percentSchema(s), closed(schema{"share": percentSchema(s), "seed": text(), "by": text()}, "share"), closed(schema{"column": text()}, "column"))
+}
+
+func topSchema(*schemas) schema {
+	return anyOf(schema{"type": "string", "pattern": `^\s*\S+\s+by\s+\S+\s*$`}, reference())
+}
+
+func sampleSchema(s *schemas) schema {
+	return anyOf(percentSchema(s), s.define(reflect.TypeFor[Sample](), false))
+}
+
+func splitSchema(s *schemas) schema {
+	return schema{"type": "object", "minProperties": 2, "properties": schema{splitSeed: text()}, "additionalProperties": percentSchema(s)}
 }
 
 func afterSchema(s *schemas) schema {

@@ -329,20 +329,50 @@ type Trait struct {
 	Default any      `yaml:"default" doc:"Instead of NULL."`
 }
 
-// Segment is a named set of profiles: a tree of conditions, or SQL that gives profile_id.
+// Segment is a named set of profiles: a tree of conditions, or SQL that gives profile_id; narrowed, in this order, by Exclusive, Top
+// and Sample, and told apart by Split.
 type Segment struct {
 	Node
 	Name      string     `yaml:"name" dray:"required" doc:"As in segment('name')."`
 	Entity    string     `yaml:"entity" dray:"required" doc:"Whose profiles it is a set of."`
-	Where     *Condition `yaml:"where" doc:"A condition."`
+	Where     *Condition `yaml:"where" doc:"A condition. Beside top, sample, exclusive or split it may be left out: all profiles."`
 	SQL       string     `yaml:"sql" doc:"Instead of where: a query whose column profile_id names the members."`
-	Top       string     `yaml:"top" dray:"unsupported" doc:"Only the first of an order."`
-	Sample    any        `yaml:"sample" dray:"unsupported" doc:"Only a share."`
-	Exclusive []string   `yaml:"exclusive" dray:"unsupported" doc:"A profile is in the first of these only."`
-	Split     any        `yaml:"split" dray:"unsupported" doc:"Named shares, as a column of the membership."`
+	Exclusive []string   `yaml:"exclusive" doc:"Segments in order of priority: a profile is in the first of these only. One that does not name itself comes last."`
+	Top       *Top       `yaml:"top" doc:"Only those with the highest values of a trait: 10% by lifetime_value, or 100 by lifetime_value. NULL is never among them; profiles with equal values go by profile_id."`
+	Sample    *Sample    `yaml:"sample" doc:"Only a share, by a hash of the profile: 5%, or {share, seed}."`
+	Split     *Split     `yaml:"split" doc:"Named shares that add to 100 %, by a hash of the profile: {a: 50%, b: 50%, seed: s}. The name stands in the column split of the members, which the fields and the where of a sync may use."`
 	Shared    bool       `yaml:"shared" doc:"Also profiles that are made of refused values only."`
 	Tags      []string   `yaml:"tags" doc:"For selectors: tag:x."`
 	MovedFrom string     `yaml:"moved_from" doc:"The name it had before; what Dray keeps of it moves along, once."`
+}
+
+// Top is the first of an order: exactly one of Share and Count is set.
+type Top struct {
+	Node
+	Share Percent
+	Count int
+	By    string // trait
+}
+
+// Sample is a share of the profiles, by a hash.
+type Sample struct {
+	Node
+	Share Percent `yaml:"share" dray:"required" doc:"Which part of the profiles: 5%. A larger share of the same seed has the same profiles, and more."`
+	Seed  string  `yaml:"seed" doc:"Samples with the same seed take the same profiles. Default: the segment's name."`
+}
+
+// Split tells the members apart by name, in the file's order; the shares add to 1.
+type Split struct {
+	Node
+	Parts []SplitPart
+	Seed  string // "" = the segment's name
+}
+
+// SplitPart is one named share.
+type SplitPart struct {
+	Node
+	Name  string
+	Share Percent
 }
 
 // Condition is a node of a where tree. A plain string is SQL. Exactly one of All, Any, Not, Trait, Did, In, Sent, SQL is set.
@@ -366,7 +396,7 @@ type Condition struct {
 	Then        *Condition `yaml:"then" doc:"did: and later this."`
 
 	In   string `yaml:"in" doc:"Is in this segment."`
-	Sent string `yaml:"sent" dray:"unsupported" doc:"Was sent something by this sync."`
+	Sent string `yaml:"sent" doc:"Was sent something (an add or an update) by this sync of profiles, as far back as retention goes."`
 	SQL  string `yaml:"sql" doc:"An expression over the columns."`
 }
 

@@ -61,6 +61,8 @@ func (r *runner) segment(ctx context.Context, n *compile.Node, result *NodeResul
 	spec := segment.Spec{
 		Segment: n.Segment, Entity: e, Inputs: inputs,
 		Identity: r.prog.Target.Identity(e.Name), Profiles: r.prog.Target.Profiles(e.Name), Members: r.prog.Target.Segment,
+		Before: r.prog.Graph.Before(n.Name),
+		Sent:   func(sync string) (string, error) { return r.prog.Sent(ctx, r.deps.Warehouse, sync) },
 		Target: n.Relation, Prior: r.prog.Names.Segment(n.Name), History: r.prog.Names.SegmentHistory(),
 		AsOf: r.prog.Options.AsOf, Render: r.prog.Render,
 	}

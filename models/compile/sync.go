@@ -48,7 +48,7 @@ type Sync struct {
 	Refresh  time.Duration // what was acknowledged longer ago is sent again; 0 = never
 	Remember time.Duration // insert mode: how long keys that left are remembered; 0 = for ever
 
-	// late writes Input anew where its conditions count rows of inputs; nil where they do not, or where it was done.
+	// late writes Input anew where its conditions count rows of inputs, or what was sent; nil where they do not, or where it was done.
 	late func(ctx context.Context, w warehouse.Warehouse, s *Sync) error
 }
 
@@ -116,21 +116,30 @@ func newSync(p *Program, n *graph.Node) (*Sync, error) {
 		s.OnRemove.Act = s.Object.DefaultRemove
 	}
 	counts := false
-	err := s.input(p, n, func(_ *config.Entity, in identity.Input) (segment.Input, error) {
-		counts = true
-		out := segment.Input{Rows: "(the rows of " + in.Name + " with their profiles)"}
-		if in.At != "" {
-			out.Seen = "(" + in.At + ")"
-		}
-		return out, nil
+	err := s.input(p, n, reader{
+		input: func(_ *config.Entity, in identity.Input) (segment.Input, error) {
+			counts = true
+			out := segment.Input{Rows: "(the rows of " + in.Name + " with their profiles)"}
+			if in.At != "" {
+				out.Seen = "(" + in.At + ")"
+			}
+			return out, nil
+		},
+		sent: func(sync string) (string, error) {
+			counts = true
+			return p.sent(sync), nil
+		},
 	})
 	if err != nil {
 		return nil, err
 	}
 	if counts {
 		s.late = func(ctx context.Context, w warehouse.Warehouse, s *Sync) error {
-			return s.input(p, n, func(e *config.Entity, in identity.Input) (segment.Input, error) {
-				return segment.Read(ctx, w, e, in, p.Target.Identity(e.Name))
+			return s.input(p, n, reader{
+				input: func(e *config.Entity, in identity.Input) (segment.Input, error) {
+					return segment.Read(ctx, w, e, in, p.Target.Identity(e.Name))
+				},
+				sent: func(sync string) (string, error) { return p.Sent(ctx, w, sync) },
 			})
 		}
 	}
@@ -177,8 +186,13 @@ func (s *Sync) input(p *Program, n *graph.Node, read reader) error {
 		}
 		entity = seg.Segment.Entity
 		profiles, at := p.From(graph.ID("entity."+entity)), d.Quote("entered_at")
-		from = fmt.Sprintf("SELECT p.*, m.%s FROM %s p JOIN %s m ON p.%[4]s = m.%[4]s", at, profiles, p.From(s.Source), d.Quote("profile_id"))
-		all = "SELECT p.*, " + d.Cast("NULL", warehouse.Timestamp) + " AS " + at + " FROM " + profiles + " p"
+		members, nobody := "m."+at, d.Cast("NULL", warehouse.Timestamp)+" AS "+at
+		if seg.Segment.Split != nil {
+			split := d.Quote("split")
+			members, nobody = members+", m."+split, nobody+", "+d.Cast("NULL", warehouse.Text)+" AS "+split
+		}
+		from = fmt.Sprintf("SELECT p.*, %s FROM %s p JOIN %s m ON p.%[4]s = m.%[4]s", members, profiles, p.From(s.Source), d.Quote("profile_id"))
+		all = "SELECT p.*, " + nobody + " FROM " + profiles + " p"
 	case c.Entity != "":
 		s.Source = graph.ID("entity." + c.Entity)
 		from = "SELECT p.* FROM " + p.From(s.Source) + " p"
@@ -230,8 +244,11 @@ func (s *Sync) expand(p *Program, entity, from string) string {
 	if identity.Limited(e) {
 		columns = append(columns, "shared")
 	}
-	if s.Config.Segment != "" {
+	if name := s.Config.Segment; name != "" {
 		columns = append(columns, "entered_at")
+		if p.Graph.Node(graph.Segment, name).Segment.Split != nil {
+			columns = append(columns, "split")
+		}
 	}
 	var list []string
 	for _, c := range columns {
@@ -493,13 +510,37 @@ func engineColumns() []string {
 	}
 }
 
-// reader is what a `did:` counts of an input.
-type reader func(e *config.Entity, in identity.Input) (segment.Input, error)
+// reader finds what a `did:` counts of an input, and what a `sent:` looks at.
+type reader struct {
+	input func(e *config.Entity, in identity.Input) (segment.Input, error)
+	sent  func(sync string) (string, error)
+}
+
+// Sent is the query of what a sync of profiles has sent, as segment.Scope wants it: "" where Dray has sent nothing at all yet.
+func (p *Program) Sent(ctx context.Context, w warehouse.Warehouse, sync string) (string, error) {
+	there, err := w.Exists(ctx, p.Names.Deliveries())
+	if err != nil || !there {
+		return "", err
+	}
+	return p.sent(sync), nil
+}
+
+// sent looks at the real deliveries, also in scratch. What was not answered may have arrived, and counts. Several rows of a profile
+// are known by a JSON list that begins with its id, of 20 characters.
+func (p *Program) sent(sync string) string {
+	d := p.Dialect
+	id := "primary_key"
+	if p.Graph.Node(graph.Sync, sync).Sync.Expand != "" {
+		id = "substr(primary_key, 3, 20)"
+	}
+	return fmt.Sprintf("SELECT %s AS profile_id, %s AS sent_at FROM %s WHERE sync = %s AND operation <> 'remove' AND outcome IN ('delivered', 'accepted', 'uncertain') AND primary_key IS NOT NULL",
+		id, d.Quote("at"), d.Table(p.Names.Deliveries()), d.Text(p.Names.Was(sync)))
+}
 
 // where is a sync's own condition over its rows; entity is "" where they are no profiles.
 func (p *Program) where(c *config.Condition, entity, alias string, read reader) (string, error) {
 	return segment.Where(p.Dialect, c, segment.Scope{
-		Alias: alias, Profiles: entity != "", Members: p.Target.Segment, AsOf: p.Options.AsOf, Render: p.Render,
+		Alias: alias, Profiles: entity != "", Members: p.Target.Segment, AsOf: p.Options.AsOf, Render: p.Render, Sent: read.sent,
 		Input: func(name string) (segment.Input, error) {
 			e := p.Graph.Nodes[graph.MakeID(graph.Entity, entity)].Entity
 			inputs, err := p.Inputs(e)
@@ -508,7 +549,7 @@ func (p *Program) where(c *config.Condition, entity, alias string, read reader) 
 			}
 			for _, in := range inputs {
 				if in.Name == name {
-					return read(e, in)
+					return read.input(e, in)
 				}
 			}
 			return segment.Input{}, segment.NoInput(e, name)

@@ -61,37 +61,128 @@ func (r *resolver) checkEntities() {
 	}
 }
 
+// Before are the segments of which nobody is taken into a segment, sorted: those that stand before it in an `exclusive:`. A segment
+// that does not name itself in its own comes last.
+func (g *Graph) Before(segment string) []string {
+	var out []string
+	for _, s := range g.Project.Segments {
+		group := s.Exclusive
+		if len(group) > 0 && !slices.Contains(group, s.Name) {
+			group = append(slices.Clone(group), s.Name)
+		}
+		if i := slices.Index(group, segment); i > 0 {
+			out = append(out, group[:i]...)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 // checkSegments checks the conditions that speak of an entity's traits and inputs.
 func (r *resolver) checkSegments() {
 	for _, s := range r.g.Project.Segments {
-		if e := r.g.Node(Entity, s.Entity); e != nil {
-			r.checkCondition(s.Where, e.Entity)
+		e := r.g.Node(Entity, s.Entity)
+		if e == nil {
+			continue
+		}
+		r.checkCondition(s.Where, e.Entity)
+		if s.Top != nil {
+			r.mustBeColumn(e.Entity, s.Top.By, s.At("top"), "segment.top")
+		}
+		for _, name := range s.Exclusive {
+			r.sameEntity(name, e.Entity, s.At("exclusive"), "segment.exclusive")
 		}
 	}
 	for _, s := range r.g.Project.Syncs {
-		entity := s.Entity
-		if seg := r.g.Node(Segment, s.Segment); seg != nil {
-			entity = seg.Segment.Entity
+		entity, of := s.Entity, r.g.Node(Segment, s.Segment)
+		if of != nil {
+			entity = of.Segment.Entity
 		}
 		if e := r.g.Node(Entity, entity); e != nil {
-			r.checkCondition(s.Where, e.Entity)
+			r.checkCondition(s.Where, e.Entity, memberColumns(of)...)
 		}
 	}
 }
 
-func (r *resolver) checkCondition(c *config.Condition, e *config.Entity) {
+// memberColumns are what a segment's members have beside the columns of profiles; of may be nil.
+func memberColumns(of *Node) []string {
+	switch {
+	case of == nil:
+		return nil
+	case of.Segment.Split != nil:
+		return []string{"entered_at", "split"}
+	default:
+		return []string{"entered_at"}
+	}
+}
+
+// sameEntity reports a segment of another entity.
+func (r *resolver) sameEntity(segment string, e *config.Entity, pos diag.Pos, code string) {
+	n := r.g.Node(Segment, segment)
+	if n != nil && n.Segment.Entity != e.Name && r.g.Node(Entity, n.Segment.Entity) != nil {
+		r.fail(diag.At(pos, code, "segment %q is of entity %q, not of %q", segment, n.Segment.Entity, e.Name))
+	}
+}
+
+// checkCondition checks a tree of conditions on profiles that have these columns beside their own.
+func (r *resolver) checkCondition(c *config.Condition, e *config.Entity, beside ...string) {
 	walk(c, func(c *config.Condition) {
 		if c.Trait != "" {
-			r.mustBeColumn(e, c.Trait, c.At("trait"), "condition.trait")
+			r.mustBeColumn(e, c.Trait, c.At("trait"), "condition.trait", beside...)
 		}
 		if c.Did != "" {
 			r.mustBeInput(e, c.Did, c.At("did"), "condition.did")
+			r.mustBeDatedInput(e, c)
 		}
-		in := r.g.Node(Segment, c.In)
-		if in != nil && in.Segment.Entity != e.Name && r.g.Node(Entity, in.Segment.Entity) != nil {
-			r.fail(diag.At(c.At("in"), "condition.in", "segment %q is of entity %q, not of %q", c.In, in.Segment.Entity, e.Name))
+		if c.Sent != "" {
+			r.checkSent(e, c)
 		}
+		r.sameEntity(c.In, e, c.At("in"), "condition.in")
 	})
+}
+
+// mustBeDatedInput reports a `did:` that needs to know when, of an input without a time.
+func (r *resolver) mustBeDatedInput(e *config.Entity, c *config.Condition) {
+	report := func(did string, pos diag.Pos) bool {
+		for _, in := range e.Inputs {
+			if inputName(in) == did && in.At == "" {
+				r.fail(diag.At(pos, "condition.at", "input %s has no at:, and this needs to know when", did).
+					WithHint("add at: with the column that says when to input %s", did))
+				return true
+			}
+		}
+		return false
+	}
+	if c.Within.Duration > 0 && report(c.Did, c.At("within")) {
+		return
+	}
+	for key, next := range map[string]*config.Condition{"then": c.Then, "and_not_since": c.AndNotSince} {
+		if next != nil && !report(c.Did, c.At(key)) && next.Within.Duration == 0 {
+			report(next.Did, next.At("did"))
+		}
+	}
+}
+
+// checkSent holds that what was sent can be told by profile, and for as long as is asked.
+func (r *resolver) checkSent(e *config.Entity, c *config.Condition) {
+	n := r.g.Node(Sync, c.Sent)
+	if n == nil { // reported
+		return
+	}
+	entity := n.Sync.Entity
+	if of := r.g.Node(Segment, n.Sync.Segment); of != nil {
+		entity = of.Segment.Entity
+	}
+	switch keep := r.g.Project.Retention.Duration; {
+	case n.Sync.Model != "":
+		r.fail(diag.At(c.At("sent"), "condition.sent", "sync %q delivers rows of a model, and nobody knows whose they are", c.Sent).
+			WithHint("name a sync of a segment or an entity"))
+	case entity != e.Name && r.g.Node(Entity, entity) != nil:
+		r.fail(diag.At(c.At("sent"), "condition.sent", "sync %q delivers profiles of entity %q, not of %q", c.Sent, entity, e.Name))
+	case keep > 0 && c.Within.Duration > keep:
+		r.fail(diag.At(c.At("within"), "condition.sent", "what was sent is forgotten before that").
+			WithHint("retention: in dray.yaml says how long it is kept"))
+	}
 }
 
 // checkInput holds that an input gives values of the entity's own identifiers, and at least one.
@@ -150,9 +241,9 @@ func inputName(in *config.Input) string {
 	return parts[len(parts)-1]
 }
 
-// mustBeColumn checks a column of profiles.
-func (r *resolver) mustBeColumn(e *config.Entity, name string, pos diag.Pos, code string) {
-	known := ProfileColumns(e)
+// mustBeColumn checks a column of profiles, which may have some beside.
+func (r *resolver) mustBeColumn(e *config.Entity, name string, pos diag.Pos, code string, beside ...string) {
+	known := append(ProfileColumns(e), beside...)
 	if slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) }) {
 		return
 	}

@@ -102,6 +102,8 @@ destinations:
   - {name: hook, type: hook}
 `
 
+const secondEntity = "entities:\n  - {name: e2, identifiers: [{name: id}]}\n"
+
 // syncs is the shop with one more sync to the CRM.
 func withSync(keys string) string {
 	return shop + "syncs:\n  - name: s\n    " + strings.ReplaceAll(strings.TrimSpace(keys), "\n", "\n    ") + "\n"
@@ -203,6 +205,37 @@ func TestProblems(t *testing.T) {
 		"in": {
 			yaml: strings.Replace(shop, "in: vips", "in: vipz", 1),
 			want: []string{`there is no segment "vipz" (did you mean vips?)`},
+		},
+		"exclusive": {
+			yaml: shop, files: []string{"s.yaml", "segments:\n  - {name: a, entity: customer, exclusive: [vips, vipz]}\n  - {name: b, entity: e2, exclusive: [vips]}\n" + secondEntity},
+			want: []string{`s.yaml:2:44: there is no segment "vipz" (did you mean vips?)`, `s.yaml:3:38: segment "vips" is of entity "customer", not of "e2"`},
+		},
+		"exclusive in a circle": {
+			yaml: shop, files: []string{"s.yaml", "segments:\n  - {name: a, entity: customer, exclusive: [a, b]}\n  - {name: b, entity: customer, exclusive: [b, a]}\n"},
+			want: []string{"these read each other in a circle: a → b → a"},
+		},
+		"top by no trait": {
+			yaml: shop, files: []string{"s.yaml", "segments:\n  - {name: a, entity: customer, top: 10% by lvt}\n"},
+			want: []string{`s.yaml:2:38: entity "customer" has no trait or identifier "lvt" (did you mean ltv?)`},
+		},
+		"window without a time": {
+			yaml: "sources: [{name: r, tables: [{name: x}, {name: y}]}]\nentities:\n  - name: e\n    identifiers: [{name: id}]\n    inputs: [{from: \"source('r', 'x')\", identifiers: {id: id}}, {from: \"source('r', 'y')\", identifiers: {id: id}, at: ts}]\nsegments:\n" +
+				"  - {name: a, entity: e, where: {did: x, within: 3d}}\n  - {name: b, entity: e, where: {did: x, then: {did: y}}}\n" +
+				"  - {name: c, entity: e, where: {did: y, and_not_since: {did: x, within: 3d}}}\n  - {name: d, entity: e, where: {not: {did: y, then: {did: x}}}}\n  - {name: f, entity: e, where: {did: x}}\n",
+			want: []string{
+				"p.yaml:7:50: input x has no at:, and this needs to know when (add at: with the column that says when to input x)",
+				"p.yaml:8:48: input x has no at:", "p.yaml:9:74: input x has no at:", "p.yaml:10:60: input x has no at:",
+			},
+		},
+		"sent": {
+			yaml: withSync("segment: vips\nwhere: {all: [{sent: ss}, {sent: m}, {sent: other}, {sent: s, within: 91d}, {sent: s, within: 90d}]}\ndestination: hook\nobject: any\nmode: upsert\nkey: {id: profile_id}") +
+				"  - {name: m, model: customers, destination: hook, object: y, mode: upsert, key: {id: id}}\n" +
+				"  - {name: other, entity: e2, destination: hook, object: z, mode: upsert, key: {id: profile_id}}\n",
+			files: []string{"e.yaml", secondEntity},
+			want: []string{
+				`there is no sync "ss"`, `sync "m" delivers rows of a model, and nobody knows whose they are (name a sync of a segment or an entity)`,
+				`sync "other" delivers profiles of entity "e2", not of "customer"`, "p.yaml:24:75: what was sent is forgotten before that (retention: in dray.yaml says how long it is kept)",
+			},
 		},
 		"variable in a condition": {
 			yaml: strings.Replace(shop, "var('n')", "var('m')", 1),

@@ -242,9 +242,7 @@ func (m *mapping) checkColumns() {
 		return
 	}
 	known := ProfileColumns(e)
-	if s.Segment != "" {
-		known = append(known, "entered_at")
-	}
+	known = append(known, memberColumns(m.g.Node(Segment, s.Segment))...)
 	if s.Expand != "" {
 		known = append(known, s.Expand)
 	}

@@ -188,6 +188,14 @@ func (r *resolver) linkSegment(n *Node, parents map[ID]bool, reads func(jinja.Te
 	}
 	reads(jinja.Text{SQL: s.SQL, Pos: s.TextAt("sql")})
 	r.linkCondition(s.Where, parents, reads)
+	for _, name := range s.Exclusive {
+		r.mustExist(Segment, name, s.At("exclusive"), "segment.exclusive")
+	}
+	for _, name := range r.g.Before(s.Name) {
+		if r.g.Node(Segment, name) != nil { // reported where it is named
+			parents[MakeID(Segment, name)] = true
+		}
+	}
 }
 
 func (r *resolver) linkCondition(c *config.Condition, parents map[ID]bool, reads func(jinja.Text)) {

@@ -22,7 +22,9 @@ type Spec struct {
 	Inputs   []identity.Input
 	Identity warehouse.Table
 	Profiles warehouse.Table
-	Members  func(segment string) warehouse.Table // of the segments that `in:` names
+	Members  func(segment string) warehouse.Table // of the segments that `in:` and `exclusive:` name
+	Sent     func(sync string) (string, error)    // see Scope
+	Before   []string                             // segments of which nobody is taken: those that come first in `exclusive:`
 
 	Target, Prior warehouse.Table
 	History       warehouse.Table // appended to; the zero Table = not written
@@ -56,13 +58,18 @@ func (b *builder) build(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	work := b.spec.Target
-	work.Name += "__new"
-	work = b.d.Work(work)
+	work := b.work("__new")
+	defer b.drop(ctx, work)
+	if s := b.spec.Segment; s.Top != nil {
+		all := b.work("__all")
+		defer b.drop(ctx, all)
+		if members, err = b.top(ctx, members, all); err != nil {
+			return Result{}, err
+		}
+	}
 	if _, err := b.w.Exec(ctx, b.d.CreateTableAs(work, members)); err != nil {
 		return Result{}, b.blame(ctx, err)
 	}
-	defer func() { _, _ = b.w.Exec(context.WithoutCancel(ctx), "DROP TABLE IF EXISTS "+b.d.Table(work)) }()
 	prior, err := b.w.Exists(ctx, b.spec.Prior)
 	if err != nil {
 		return Result{}, err
@@ -74,9 +81,41 @@ func (b *builder) build(ctx context.Context) (Result, error) {
 	return result, b.swap(ctx, work, prior, result)
 }
 
-// members is the query of who is in now: profile_id, each once.
+// work is a table that is needed during this build only.
+func (b *builder) work(suffix string) warehouse.Table {
+	t := b.spec.Target
+	t.Name += suffix
+	return b.d.Work(t)
+}
+
+func (b *builder) drop(ctx context.Context, t warehouse.Table) {
+	_, _ = b.w.Exec(context.WithoutCancel(ctx), "DROP TABLE IF EXISTS "+b.d.Table(t))
+}
+
+// members is the query of who is in now, before `top:`: profile_id, each once, and where there is a top, what it goes by.
 func (b *builder) members(ctx context.Context) (string, error) {
 	s, d := b.spec.Segment, b.d
+	where, err := b.where(ctx)
+	if err != nil {
+		return "", err
+	}
+	where += b.notShared()
+	for _, name := range b.spec.Before {
+		where += fmt.Sprintf(" AND p.profile_id NOT IN (SELECT profile_id FROM %s)", d.Table(b.spec.Members(name)))
+	}
+	columns := "p.profile_id"
+	switch {
+	case s.Top != nil:
+		columns += ", p." + d.Quote(s.Top.By) + " AS ranked_by"
+	case s.Sample != nil:
+		where += " AND " + sampled(d, s, "p.profile_id")
+	}
+	return fmt.Sprintf("SELECT %s FROM %s AS p\nWHERE %s", columns, d.Table(b.spec.Profiles), where), nil
+}
+
+// where is the segment's own condition over the profiles p.
+func (b *builder) where(ctx context.Context) (string, error) {
+	s := b.spec.Segment
 	if s.SQL != "" {
 		query, err := b.render(s.SQL, s.Node.At("sql"))
 		if err != nil {
@@ -85,20 +124,13 @@ func (b *builder) members(ctx context.Context) (string, error) {
 		if err := b.checkQuery(ctx, query); err != nil {
 			return "", err
 		}
-		return fmt.Sprintf("SELECT p.profile_id FROM %s AS p\nWHERE p.profile_id IN (SELECT %s FROM (%s\n) AS q)%s",
-			d.Table(b.spec.Profiles), d.Cast("q.profile_id", warehouse.Text), query, b.notShared()), nil
+		return fmt.Sprintf("p.profile_id IN (SELECT %s FROM (%s\n) AS q)", b.d.Cast("q.profile_id", warehouse.Text), query), nil
 	}
 	scope, err := b.scope(ctx)
-	if err != nil {
-		return "", err
+	if err != nil || s.Where == nil {
+		return "TRUE", err
 	}
-	where := "TRUE"
-	if s.Where != nil {
-		if where, err = Where(d, s.Where, scope); err != nil {
-			return "", err
-		}
-	}
-	return fmt.Sprintf("SELECT p.profile_id FROM %s AS p\nWHERE %s%s", d.Table(b.spec.Profiles), where, b.notShared()), nil
+	return Where(b.d, s.Where, scope)
 }
 
 // notShared keeps out the profiles made of refused values only, unless the segment asks for them.
@@ -132,7 +164,7 @@ func (b *builder) scope(ctx context.Context) (Scope, error) {
 		return Scope{}, err
 	}
 	return Scope{
-		Alias: "p", Columns: columns, Profiles: true, AsOf: b.spec.AsOf, Render: b.spec.Render, Members: b.spec.Members,
+		Alias: "p", Columns: columns, Profiles: true, AsOf: b.spec.AsOf, Render: b.spec.Render, Members: b.spec.Members, Sent: b.spec.Sent,
 		Input: func(name string) (Input, error) { return b.input(ctx, name) },
 	}, nil
 }
@@ -204,16 +236,29 @@ FROM %s AS n FULL OUTER JOIN %s AS o ON o.profile_id = n.profile_id`, now, was)
 // swap puts the members in place: those that stay keep their entered_at.
 func (b *builder) swap(ctx context.Context, work warehouse.Table, prior bool, r Result) error {
 	d, now := b.d, b.d.Time(b.spec.AsOf)
-	query := fmt.Sprintf("SELECT profile_id, %s AS entered_at FROM %s", now, d.Table(work))
+	split := ""
+	if b.spec.Segment.Split != nil {
+		split = ", " + part(d, b.spec.Segment, "n.profile_id") + " AS split"
+	}
+	query := fmt.Sprintf("SELECT n.profile_id, %s AS entered_at%s FROM %s AS n", now, split, d.Table(work))
 	if prior {
-		query = fmt.Sprintf("SELECT n.profile_id, coalesce(o.entered_at, %s) AS entered_at FROM %s AS n LEFT JOIN %s AS o ON o.profile_id = n.profile_id",
-			now, d.Table(work), d.Table(b.spec.Prior))
+		query = fmt.Sprintf("SELECT n.profile_id, coalesce(o.entered_at, %s) AS entered_at%s FROM %s AS n LEFT JOIN %s AS o ON o.profile_id = n.profile_id",
+			now, split, d.Table(work), d.Table(b.spec.Prior))
 	}
 	there, err := b.w.Exists(ctx, b.spec.Target)
 	if err != nil {
 		return err
 	}
 	before, statements := d.Swap(b.spec.Target, there, query)
+	if there && !d.DDL() { // its columns would stay as they are
+		columns, err := b.w.Columns(ctx, "SELECT * FROM "+d.Table(b.spec.Target))
+		if err != nil {
+			return err
+		}
+		if len(columns) != 2+strings.Count(split, " AS split") {
+			before, statements = []string{d.CreateTableAs(b.spec.Target, query)}, nil
+		}
+	}
 	if b.spec.History != (warehouse.Table{}) {
 		num := " " + d.Type(warehouse.Int)
 		before = append(before, d.CreateTable(b.spec.History, []string{

@@ -176,3 +176,211 @@ func TestConditions(t *testing.T) {
 		})
 	}
 }
+
+func TestNarrowed(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		set  func(s *Spec)
+		want string
+	}{
+		{"top", func(s *Spec) { s.Segment.Top = &config.Top{Count: 2, By: "n"} }, "p2 p3"},
+		{"top of those in where", func(s *Spec) {
+			s.Segment.Where, s.Segment.Top = trait("n", "lt", 30), &config.Top{Count: 1, By: "n"}
+		}, "p2"},
+		{"top has no NULL", func(s *Spec) { s.Segment.Top = &config.Top{Count: 9, By: "n"} }, "p1 p2 p3"},
+		{"top share is rounded up", func(s *Spec) { s.Segment.Top = &config.Top{Share: 0.26, By: "n"} }, "p2 p3"},
+		{"top share that is whole", func(s *Spec) { s.Segment.Top = &config.Top{Share: 0.25, By: "n"} }, "p3"},
+		{"top by time", func(s *Spec) { s.Segment.Top = &config.Top{Count: 1, By: "seen"} }, "p2"},
+		{"top of equals goes by profile_id", func(s *Spec) {
+			s.Segment.Where, s.Segment.Top = trait("vip", "eq", true), &config.Top{Count: 1, By: "n"}
+		}, "p1"},
+		{"a sample of all", func(s *Spec) { s.Segment.Sample = &config.Sample{Share: 1} }, "p1 p2 p3 p4"},
+		{"others come first", func(s *Spec) { s.Before = []string{"other"} }, "p1 p3 p4"},
+		{"top of those that are left", func(s *Spec) {
+			s.Before, s.Segment.Top = []string{"other"}, &config.Top{Count: 2, By: "n"}
+		}, "p1 p3"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := people(t)
+			s := spec(nil)
+			c.set(&s)
+			if _, err := Build(context.Background(), w, s); err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(query(t, w, "SELECT profile_id FROM segment_s"), " "); got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestTopByText(t *testing.T) {
+	t.Parallel()
+	s := spec(nil)
+	s.Segment.Top = &config.Top{Count: 2, By: "name"}
+	if _, err := Build(context.Background(), people(t), s); err == nil || !strings.Contains(err.Error(), "top goes by a number or a time, and name is text") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestShareOf(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		n     int64
+		share config.Percent
+		want  int64
+	}{
+		{30, 0.1, 3}, {31, 0.1, 4}, {0, 0.5, 0}, {1, 0.0001, 1}, {7, 1, 7}, {3_000_000_000, 0.333333, 999_999_000}, {1_000_001, 0.5, 500_001},
+	} {
+		if got := shareOf(c.n, c.share); got != c.want {
+			t.Errorf("%v of %d is %d, want %d", c.share, c.n, got, c.want)
+		}
+	}
+}
+
+// crowd is a warehouse with n profiles.
+func crowd(t testing.TB, n int) warehouse.Warehouse {
+	w := open(t)
+	exec(t, w, fmt.Sprintf("CREATE TABLE profiles AS SELECT 'p' || CAST(i AS VARCHAR) AS profile_id FROM range(0, %d) r(i)", n))
+	return w
+}
+
+// members are who is in, with the part where there is one.
+func members(t testing.TB, w warehouse.Warehouse, s *config.Segment) map[string]string {
+	t.Helper()
+	spec := spec(nil)
+	s.Entity, spec.Segment = "person", s
+	if _, err := Build(context.Background(), w, spec); err != nil {
+		t.Fatal(err)
+	}
+	columns := "profile_id"
+	if s.Split != nil {
+		columns += ", split"
+	}
+	out := map[string]string{}
+	for _, row := range query(t, w, "SELECT "+columns+" FROM segment_s") {
+		id, part, _ := strings.Cut(row, "|")
+		out[id] = part
+	}
+	return out
+}
+
+// A sample is stable: a larger share has the same and more, another seed has others, and who is drawn does not depend on who else is.
+func TestSample(t *testing.T) {
+	t.Parallel()
+	const n = 4000
+	w := crowd(t, n)
+	sample := func(share config.Percent, seed string) map[string]string {
+		return members(t, w, &config.Segment{Name: "s", Sample: &config.Sample{Share: share, Seed: seed}})
+	}
+	tenth, fifth, other := sample(0.1, "x"), sample(0.2, "x"), sample(0.1, "y")
+	if len(tenth) < 300 || len(tenth) > 500 || len(fifth) < 700 || len(fifth) > 900 {
+		t.Errorf("10 %% and 20 %% of %d are %d and %d", n, len(tenth), len(fifth))
+	}
+	both := 0
+	for id := range tenth {
+		if _, in := fifth[id]; !in {
+			t.Errorf("%s is in 10 %% and not in 20 %%", id)
+		}
+		if _, in := other[id]; in {
+			both++
+		}
+	}
+	if both > 80 { // a tenth of a tenth is 40
+		t.Errorf("%d of %d are in the sample of another seed too", both, len(tenth))
+	}
+	exec(t, w, "DELETE FROM profiles WHERE profile_id <> 'p1' AND profile_id LIKE 'p1%'")
+	left := sample(0.1, "x")
+	for id := range left {
+		if _, in := tenth[id]; !in {
+			t.Errorf("%s was drawn when others left", id)
+		}
+	}
+	if len(left) == 0 {
+		t.Error("nobody is left")
+	}
+}
+
+// A split is stable: changed shares move nobody between parts that did not have to.
+func TestSplit(t *testing.T) {
+	t.Parallel()
+	const n = 4000
+	w := crowd(t, n)
+	split := func(parts ...config.SplitPart) map[string]string {
+		return members(t, w, &config.Segment{Name: "s", Split: &config.Split{Parts: parts, Seed: "x"}})
+	}
+	part := func(name string, share config.Percent) config.SplitPart { return config.SplitPart{Name: name, Share: share} }
+	size := func(of map[string]string) map[string]int {
+		out := map[string]int{}
+		for _, p := range of {
+			out[p]++
+		}
+		return out
+	}
+	moved := func(from, to map[string]string) map[string]int {
+		out := map[string]int{}
+		for id, p := range from {
+			if to[id] != p {
+				out[p+">"+to[id]]++
+			}
+		}
+		return out
+	}
+	half := split(part("a", 0.5), part("b", 0.5))
+	if got := size(half); got["a"]+got["b"] != n || got["a"] < 1850 || got["a"] > 2150 {
+		t.Errorf("two halves are %v", got)
+	}
+	more := split(part("a", 0.6), part("b", 0.4))
+	if got := moved(half, more); len(got) != 1 || got["b>a"] < 300 || got["b>a"] > 500 {
+		t.Errorf("from 50 %% to 60 %% of a moved %v", got)
+	}
+	thirds := split(part("a", 0.34), part("b", 0.33), part("c", 0.33))
+	fewer := split(part("a", 0.2), part("b", 0.4), part("c", 0.4))
+	if got := moved(thirds, fewer); got["b>c"]+got["c>b"]+got["b>a"]+got["c>a"] != 0 || got["a>b"] == 0 || got["a>c"] == 0 {
+		t.Errorf("when a became smaller moved %v", got)
+	}
+	if got := size(split(part("a", 1), part("b", 0))); got["a"] != n {
+		t.Errorf("all of a are %v", got)
+	}
+	if got := size(split(part("a", 0), part("b", 1))); got["b"] != n {
+		t.Errorf("all of b are %v", got)
+	}
+	// A segment that is no longer split, and was, keeps who is in since when.
+	if got := members(t, w, &config.Segment{Name: "s", Sample: &config.Sample{Share: 1}}); len(got) != n {
+		t.Errorf("%d members, want %d", len(got), n)
+	}
+}
+
+func TestSent(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		c    *config.Condition
+		want string
+	}{
+		{"ever", &config.Condition{Sent: "mails"}, "p1 p2"},
+		{"within is >=", &config.Condition{Sent: "mails", Within: days(7)}, "p1"},
+		{"not within", not(&config.Condition{Sent: "mails", Within: days(7)}), "p2 p3 p4"},
+		{"nothing yet", not(&config.Condition{Sent: "never"}), "p1 p2 p3 p4"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := people(t)
+			s := spec(c.c)
+			s.Sent = func(sync string) (string, error) {
+				if sync == "never" {
+					return "", nil
+				}
+				return "SELECT * FROM (VALUES ('p1', TIMESTAMP '2025-12-25'), ('p2', TIMESTAMP '2025-12-24 23:59:59')) v(profile_id, sent_at)", nil
+			}
+			if _, err := Build(context.Background(), w, s); err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(query(t, w, "SELECT profile_id FROM segment_s"), " "); got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}

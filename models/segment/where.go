@@ -15,10 +15,12 @@ type Scope struct {
 	Alias   string             // of the relation in the surrounding query; "" = none
 	Columns []warehouse.Column // of the relation; nil = not known, and then values compare as the engine decides
 
-	// Profiles: the relation has profile_id, and did: and in: are allowed; Input and Members are then needed.
+	// Profiles: the relation has profile_id, and did:, in: and sent: are allowed; Input, Members and Sent are then needed.
 	Profiles bool
 	Input    func(name string) (Input, error) // an *diag.Error without a position gets the condition's
 	Members  func(segment string) warehouse.Table
+	// Sent is a query of the profiles that a sync sent something, as profile_id (never NULL) and sent_at; "" = nothing was sent yet.
+	Sent func(sync string) (string, error)
 
 	AsOf time.Time
 	// Render renders Jinja in values and expressions; nil leaves them as they are.
@@ -64,7 +66,7 @@ func (t *translator) condition(c *config.Condition) string {
 	case c.In != "":
 		return t.in(c)
 	case c.Sent != "":
-		return t.fail(diag.At(c.Node.At("sent"), "condition.unsupported", "sent: is not supported yet"))
+		return t.sent(c)
 	case c.SQL != "":
 		sql, err := t.render(c.SQL, c.Node.At("sql"))
 		if err != nil {
@@ -72,7 +74,7 @@ func (t *translator) condition(c *config.Condition) string {
 		}
 		return "coalesce((" + sql + "\n), FALSE)" // the line's end ends a comment
 	default:
-		return t.fail(diag.At(c.Pos, "condition.empty", "an empty condition").WithHint("write all, any, not, trait, did, in or sql"))
+		return t.fail(diag.At(c.Pos, "condition.empty", "an empty condition").WithHint("write all, any, not, trait, did, in, sent or sql"))
 	}
 }
 
@@ -92,6 +94,25 @@ func (t *translator) in(c *config.Condition) string {
 		return t.fail(notOfProfiles(c, "in"))
 	}
 	return fmt.Sprintf("%s IN (SELECT profile_id FROM %s)", t.profile(), t.d.Table(t.s.Members(c.In)))
+}
+
+// sent is true of a profile that a sync sent something, within the condition's time if it says one.
+func (t *translator) sent(c *config.Condition) string {
+	if !t.s.Profiles {
+		return t.fail(notOfProfiles(c, "sent"))
+	}
+	query, err := t.s.Sent(c.Sent)
+	switch {
+	case err != nil:
+		return t.fail(placed(err, c.Node.At("sent")))
+	case query == "":
+		return "FALSE"
+	}
+	within := ""
+	if c.Within.Duration > 0 {
+		within = " WHERE s.sent_at >= " + t.d.Time(t.s.AsOf.Add(-c.Within.Duration))
+	}
+	return fmt.Sprintf("%s IN (SELECT s.profile_id FROM (%s) AS s%s)", t.profile(), query, within)
 }
 
 func notOfProfiles(c *config.Condition, key string) error {
