@@ -187,13 +187,13 @@ func (f *finder) traits(ctx context.Context) error {
 		return err
 	}
 	for i, name := range names {
-		f.found.Traits[name] = plain(rows[0][i], kinds[i])
+		f.found.Traits[name] = Plain(rows[0][i], kinds[i])
 	}
 	return nil
 }
 
-// plain is a value as JSON writes it best: exact numbers as numbers, days as days, JSON as itself.
-func plain(v any, kind warehouse.Kind) any {
+// Plain is a value as JSON writes it best: exact numbers as numbers, days as days, JSON as itself.
+func Plain(v any, kind warehouse.Kind) any {
 	switch v := v.(type) {
 	case string:
 		switch kind {

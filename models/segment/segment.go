@@ -272,6 +272,9 @@ func (b *builder) swap(ctx context.Context, work warehouse.Table, prior bool, r 
 			return err
 		}
 	}
+	if len(statements) == 0 {
+		return nil
+	}
 	return b.w.Atomic(ctx, statements...)
 }
 

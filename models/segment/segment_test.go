@@ -311,7 +311,9 @@ func TestSplit(t *testing.T) {
 	split := func(parts ...config.SplitPart) map[string]string {
 		return members(t, w, &config.Segment{Name: "s", Split: &config.Split{Parts: parts, Seed: "x"}})
 	}
-	part := func(name string, share config.Percent) config.SplitPart { return config.SplitPart{Name: name, Share: share} }
+	part := func(name string, share config.Percent) config.SplitPart {
+		return config.SplitPart{Name: name, Share: share}
+	}
 	size := func(of map[string]string) map[string]int {
 		out := map[string]int{}
 		for _, p := range of {
