@@ -30,12 +30,17 @@ func (t *translator) did(c *config.Condition) string {
 	if len(t.problems) > 0 {
 		return "FALSE"
 	}
-	parts := []string{t.counted(c, first.query)}
+	return t.fulfilled(c, first)
+}
+
+// fulfilled is true of the profiles that have as many of the rows as the condition asks for, and what it says of what comes after them.
+func (t *translator) fulfilled(c *config.Condition, rows events) string {
+	parts := []string{t.counted(c, rows.query)}
 	if c.Then != nil {
-		parts = append(parts, t.then(c.Then, first, c.Node.At("then")))
+		parts = append(parts, t.then(c.Then, rows, c.Node.At("then")))
 	}
 	if c.AndNotSince != nil {
-		parts = append(parts, "NOT "+t.since(c.AndNotSince, first, c.Node.At("and_not_since")))
+		parts = append(parts, "NOT "+t.since(c.AndNotSince, rows, c.Node.At("and_not_since")))
 	}
 	return "(" + strings.Join(parts, " AND ") + ")"
 }
@@ -144,14 +149,7 @@ func (t *translator) then(c *config.Condition, before events, pos diag.Pos) stri
 	SELECT %[1]s, seen, later, max(CASE WHEN later = 0 THEN seen END) OVER (PARTITION BY %[1]s ORDER BY seen, later DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
 	FROM (SELECT %[1]s, seen, 0 AS later FROM (%[2]s) AS a WHERE seen IS NOT NULL UNION ALL SELECT %[1]s, seen, 1 FROM (%[3]s) AS b WHERE seen IS NOT NULL) AS u) AS w
 WHERE later = 1 AND %[4]s`, owner, before.query, next.query, within)}
-	sql := t.counted(c, step.query)
-	if c.Then != nil {
-		sql = "(" + sql + " AND " + t.then(c.Then, step, c.Node.At("then")) + ")"
-	}
-	if c.AndNotSince != nil {
-		sql = "(" + sql + " AND NOT " + t.since(c.AndNotSince, step, c.Node.At("and_not_since")) + ")"
-	}
-	return sql
+	return t.fulfilled(c, step)
 }
 
 // since counts the rows at or after the last of the rows before.
@@ -165,11 +163,7 @@ func (t *translator) since(c *config.Condition, before events, pos diag.Pos) str
 	}
 	step := events{timed: true, query: fmt.Sprintf(`SELECT b.%[1]s, b.seen FROM (%[2]s) AS b
 	JOIN (SELECT %[1]s, max(seen) AS seen FROM (%[3]s) AS a GROUP BY %[1]s) AS l ON l.%[1]s = b.%[1]s AND b.seen >= l.seen`, owner, next.query, before.query)}
-	sql := t.counted(c, step.query)
-	if c.Then != nil {
-		sql = "(" + sql + " AND " + t.then(c.Then, step, c.Node.At("then")) + ")"
-	}
-	return sql
+	return t.fulfilled(c, step)
 }
 
 // seconds writes a duration as SQL; AddSeconds takes whole and broken ones.
