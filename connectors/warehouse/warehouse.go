@@ -106,6 +106,9 @@ type Dialect interface {
 	Lease() time.Duration
 	// Quote writes an identifier; Table a relation; Text, Time and Value literals.
 	Quote(identifier string) string
+	// Kept is a name as Rows and Relations give it where Quote wrote it: one that is longer than the engine takes is shortened with
+	// a hash of the whole, so that two of the same beginning never meet.
+	Kept(identifier string) string
 	Table(t Table) string
 	Text(value string) string
 	Time(t time.Time) string

@@ -1,11 +1,14 @@
 package warehouse
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"math"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // What dialects write alike stands here; how an engine differs, in its own package.
@@ -20,6 +23,28 @@ func QualifiedName(quote func(string) string, t Table) string {
 	}
 	return strings.Join(parts, ".")
 }
+
+// ShortName is a name that takes at most limit as size counts, bytes or letters: a longer one keeps its beginning, and a hash of the
+// whole keeps it apart from others. What is in upper case stays so.
+func ShortName(name string, limit int, size func(string) int) string {
+	if size(name) <= limit {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	tail := "_" + hex.EncodeToString(sum[:8])
+	if name == strings.ToUpper(name) {
+		tail = strings.ToUpper(tail)
+	}
+	head := name
+	for size(head)+len(tail) > limit {
+		_, last := utf8.DecodeLastRuneInString(head)
+		head = head[:len(head)-last]
+	}
+	return head + tail
+}
+
+// Bytes is how many bytes a name takes.
+func Bytes(name string) int { return len(name) }
 
 // QuotedList is names, quoted, as in GROUP BY.
 func QuotedList(quote func(string) string, names []string) string {

@@ -82,7 +82,7 @@ func (r *runner) materialize(ctx context.Context, n *compile.Node) error {
 // replace runs the statement that makes a relation. Where a view stands in a table's place, or the other way round, it goes
 // in the same transaction.
 func (r *runner) replace(ctx context.Context, t warehouse.Table, kind, statement string) error {
-	there := r.relations[strings.ToLower(t.Name)]
+	there := r.relations[strings.ToLower(r.prog.Dialect.Kept(t.Name))]
 	isView := strings.Contains(there, "VIEW")
 	switch {
 	case there != "" && isView && kind == "TABLE":

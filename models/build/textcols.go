@@ -27,7 +27,7 @@ func Hooks(ctx context.Context, w warehouse.Warehouse, o compile.Options) compil
 // isTable tells whether a table, as against a view, stands under a name.
 func isTable(ctx context.Context, w warehouse.Warehouse, t warehouse.Table) (bool, error) {
 	d := w.Dialect()
-	rows, err := w.Query(ctx, "SELECT table_name FROM ("+d.Relations(t.Schema)+") r WHERE table_type = 'BASE TABLE' AND lower(table_name) = lower("+d.Text(t.Name)+")")
+	rows, err := w.Query(ctx, "SELECT table_name FROM ("+d.Relations(t.Schema)+") r WHERE table_type = 'BASE TABLE' AND lower(table_name) = lower("+d.Text(d.Kept(t.Name))+")")
 	if err != nil {
 		return false, failed("looking for "+t.Name, err)
 	}

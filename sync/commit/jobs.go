@@ -45,7 +45,7 @@ func (c *Committer) Ended(ctx context.Context, job string, have []string, rows [
 	var cols []string
 	for _, col := range c.data() {
 		q := d.Quote(col.Column)
-		if !slices.Contains(have, col.Column) {
+		if !slices.Contains(have, d.Kept(col.Column)) {
 			q = "CAST(NULL AS " + col.Type + ") AS " + q
 		}
 		cols = append(cols, q)

@@ -69,11 +69,11 @@ func (l *Layout) PreparePending(ctx context.Context, w Querier, st Standing, hav
 	return l.pendingNames(), nil
 }
 
-// pendingNames are the columns of the table as it is made.
+// pendingNames are the columns of the table as it is made, under the names that the engine keeps.
 func (l *Layout) pendingNames() []string {
 	var out []string
 	for _, c := range l.columns() {
-		out = append(out, c.Column)
+		out = append(out, l.Dialect.Kept(c.Column))
 	}
 	for _, c := range l.pendingTail() {
 		out = append(out, c[0])
@@ -112,7 +112,7 @@ func (l *Layout) pendingColumns(have []string) string {
 	var cols []string
 	for _, c := range l.columns() {
 		q := l.Dialect.Quote(c.Column)
-		if slices.Contains(have, c.Column) {
+		if slices.Contains(have, l.Dialect.Kept(c.Column)) {
 			cols = append(cols, l.Dialect.TryCast(q, c.Type)+" AS "+q)
 		} else {
 			cols = append(cols, "CAST(NULL AS "+c.Type+") AS "+q)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dray-dev/dray/connectors/destination"
+	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/sync/deliver"
 	"github.com/dray-dev/dray/sync/ledger"
 	"github.com/dray-dev/dray/sync/plan"
@@ -162,7 +163,7 @@ func (r *one) lostJob(ctx context.Context, asker *deliver.Jobs, j plan.Job, have
 
 // jobPage reads a job's rows; the table has the columns of the last run, and what the sync maps now is not asked.
 func (r *one) jobPage(ctx context.Context, j plan.Job, have []string) (*plan.Page, *destination.Schema, error) {
-	keys, fields := jobColumns(r.meta.Standing, have)
+	keys, fields := jobColumns(r.Warehouse.Dialect(), r.meta.Standing, have)
 	page, schema, err := plan.JobPage(ctx, r.Warehouse, r.Warehouse.Dialect(), r.ledger.Names.Pending(r.sync.Name), keys, fields, j.ID)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the pending rows of %s: %w", r.sync.Name, err)
@@ -191,13 +192,13 @@ func (r *one) tell(told *report.Jobs, counts *counted, rows []deliver.Row) {
 }
 
 // jobColumns are the identity and the fields that a sync's pending rows have.
-func jobColumns(st ledger.Standing, have []string) (keys, fields []plan.Column) {
+func jobColumns(d warehouse.Dialect, st ledger.Standing, have []string) (keys, fields []plan.Column) {
 	keys = st.Keys
 	if len(keys) == 0 {
 		keys = []plan.Column{st.DestKey}
 	}
 	for _, f := range st.Fields {
-		if f.Gone == "" && slices.Contains(have, f.Column) {
+		if f.Gone == "" && slices.Contains(have, d.Kept(f.Column)) {
 			fields = append(fields, f)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dray-dev/dray/connectors/warehouse"
 )
@@ -21,11 +22,27 @@ func (Dialect) Name() string { return "bigquery" }
 // Lease is renewed at a quarter of it, by one more UPDATE each time.
 func (Dialect) Lease() time.Duration { return 15 * time.Minute }
 
-// Quote quotes an identifier; between backticks the escapes of strings hold.
-func (Dialect) Quote(id string) string { return "`" + escape(id, '`') + "`" }
+// maxColumn is how many letters a column's name has at most, maxTable how many bytes a table's.
+const (
+	maxColumn = 300
+	maxTable  = 1024
+)
+
+// Quote quotes an identifier, which is a column's unless Table writes it; one that is too long is shortened, with a hash that keeps it
+// apart from others. Between backticks the escapes of strings hold.
+func (d Dialect) Quote(id string) string { return quoted(d.Kept(id)) }
+
+// Kept is the name that is shortened where it is too long.
+func (Dialect) Kept(id string) string {
+	return warehouse.ShortName(id, maxColumn, utf8.RuneCountInString)
+}
+
+func quoted(id string) string { return "`" + escape(id, '`') + "`" }
 
 // Table quotes a relation's name: project, dataset, table.
-func (d Dialect) Table(t warehouse.Table) string { return warehouse.QualifiedName(d.Quote, t) }
+func (Dialect) Table(t warehouse.Table) string {
+	return warehouse.QualifiedName(func(id string) string { return quoted(warehouse.ShortName(id, maxTable, warehouse.Bytes)) }, t)
+}
 
 // Text is a string literal.
 func (Dialect) Text(s string) string { return "'" + escape(s, '\'') + "'" }

@@ -26,6 +26,9 @@ func (Dialect) Lease() time.Duration { return 2 * time.Minute }
 // Quote quotes an identifier.
 func (Dialect) Quote(id string) string { return `"` + strings.ReplaceAll(id, `"`, `""`) + `"` }
 
+// Kept is the name: there is no limit.
+func (Dialect) Kept(id string) string { return id }
+
 // Table quotes a relation's name.
 func (d Dialect) Table(t warehouse.Table) string { return warehouse.QualifiedName(d.Quote, t) }
 

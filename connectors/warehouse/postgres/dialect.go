@@ -1,8 +1,6 @@
 package postgres
 
 import (
-	"crypto/md5" //nolint:gosec // a short name for a long one, not a secret
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -39,14 +37,10 @@ const maxIdentifier = 63
 // Quote quotes an identifier; one that is too long is shortened, with a hash that keeps it apart from others.
 func (Dialect) Quote(id string) string { return `"` + strings.ReplaceAll(short(id), `"`, `""`) + `"` }
 
-func short(id string) string {
-	if len(id) <= maxIdentifier {
-		return id
-	}
-	sum := md5.Sum([]byte(id)) //nolint:gosec // see above
-	head := id[:maxIdentifier-9]
-	return strings.ToValidUTF8(head, "") + "_" + hex.EncodeToString(sum[:4])
-}
+// Kept is the name that is shortened where it is too long.
+func (Dialect) Kept(id string) string { return short(id) }
+
+func short(id string) string { return warehouse.ShortName(id, maxIdentifier, warehouse.Bytes) }
 
 // Table quotes a relation's name. A database cannot be named in PostgreSQL unless it is the one that is connected to.
 func (d Dialect) Table(t warehouse.Table) string { return warehouse.QualifiedName(d.Quote, t) }

@@ -2,8 +2,6 @@
 package snowflake
 
 import (
-	"crypto/md5" //nolint:gosec // a short name for a long one, not a secret
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -11,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dray-dev/dray/connectors/warehouse"
 )
@@ -54,14 +53,10 @@ func (Dialect) Quote(id string) string {
 	return `"` + strings.ReplaceAll(short(fold(id)), `"`, `""`) + `"`
 }
 
-func short(id string) string {
-	letters := []rune(id)
-	if len(letters) <= maxIdentifier {
-		return id
-	}
-	sum := md5.Sum([]byte(id)) //nolint:gosec // see above
-	return string(letters[:maxIdentifier-9]) + "_" + strings.ToUpper(hex.EncodeToString(sum[:4]))
-}
+// Kept is the name as it is read: shortened where it is too long.
+func (Dialect) Kept(id string) string { return unfold(short(fold(id))) }
+
+func short(id string) string { return warehouse.ShortName(id, maxIdentifier, utf8.RuneCountInString) }
 
 // Table quotes a relation's name: database, schema, table.
 func (d Dialect) Table(t warehouse.Table) string { return warehouse.QualifiedName(d.Quote, t) }
