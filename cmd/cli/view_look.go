@@ -201,7 +201,7 @@ func drawErrors(s screen, sync string, groups []run.ErrorGroup) {
 	}
 }
 
-// drawChecks is one line a destination.
+// drawChecks is one line for the warehouse, where it was asked, and one a destination.
 func drawChecks(s screen, list []run.CheckResult) {
 	if len(list) == 0 {
 		s.line("the project has no destinations")
@@ -215,5 +215,5 @@ func drawChecks(s screen, list []run.CheckResult) {
 		}
 		rows[i] = []string{s.bold(c.Name), c.Type, c.Account, status}
 	}
-	s.table([]column{left("destination"), left("type"), left("account"), left("status")}, rows)
+	s.table([]column{left("connection"), left("type"), left("account"), left("status")}, rows)
 }
