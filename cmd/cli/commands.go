@@ -30,6 +30,7 @@ func (a *app) addCommands(root *cobra.Command) {
 		a.errorsCommand(),
 		a.explainCommand(),
 		a.profileCommand(),
+		a.identityCommand(),
 		a.segmentCommand(),
 		a.graphCommand(),
 		a.destinationsCommand(),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/dray-dev/dray/config"
@@ -12,6 +13,7 @@ import (
 	"github.com/dray-dev/dray/models/build"
 	"github.com/dray-dev/dray/models/compile"
 	"github.com/dray-dev/dray/models/graph"
+	"github.com/dray-dev/dray/models/identity"
 	"github.com/dray-dev/dray/models/profile"
 	"github.com/dray-dev/dray/sync/plan"
 )
@@ -435,6 +437,40 @@ func (s *Session) Profile(ctx context.Context, identifier string) ([]profile.Fou
 		return nil, missing
 	}
 	return out, nil
+}
+
+// IdentityReport is the health of the identity graph of one entity, or of all of them, as built last.
+func (s *Session) IdentityReport(ctx context.Context, entity string) ([]*identity.Report, error) {
+	prog, err := s.Program(ctx, false, false)
+	if err != nil {
+		return nil, err
+	}
+	out, names := []*identity.Report{}, []string{}
+	for _, n := range s.Graph.Order() {
+		if n.Kind != graph.Entity || len(n.Entity.Identifiers) == 0 {
+			continue
+		}
+		names = append(names, n.Name)
+		if entity != "" && n.Name != entity {
+			continue
+		}
+		if err := s.builtOnce(ctx, prog, n); err != nil {
+			return nil, err
+		}
+		r, err := identity.Health(ctx, s.Warehouse, n.Entity, prog.Target.Identity(n.Name), prog.Target.Merges(n.Name))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	switch {
+	case len(out) > 0:
+		return out, nil
+	case len(names) == 0:
+		return nil, diag.Errorf(diag.Invalid, "profile.no_entity", "the project has no entity").WithHint("declare one under entities:")
+	default:
+		return nil, diag.Errorf(diag.Invalid, "identity.unknown_entity", "there is no entity %q", entity).WithHint("it has %s", strings.Join(names, ", "))
+	}
 }
 
 // builtOnce builds an entity that was never built.
