@@ -67,7 +67,13 @@ func (h *story) goes(changes []hookChange, a reaction) {
 	}
 	g := &h.gone
 	if !g.read && g.killed {
+		before := g.certain
 		g.certain = h.standing()
+		for k := range before { // recovery knows of no guard that let a row go
+			if _, stands := g.certain[k]; !stands && h.shape.mode != "mirror" {
+				h.wrong("%s stood in the snapshot before a plan that was left open was closed, and does not after", k)
+			}
+		}
 		g.rows = max(g.rows, len(g.certain))
 	}
 	g.read = true
