@@ -61,7 +61,7 @@ fmt: ## gofumpt everything
 golden: ## rewrite the golden files; read the difference before committing it
 	$(GO) test $$(grep -rl --include='*_test.go' 'dray/internal/golden"' . | xargs -n1 dirname | sort -u) -update
 
-bench: build ## the ratios of our work to the best hand-written equivalent
+bench: ## the ratios of our work to the best hand-written equivalent
 	$(GO) run ./internal/bench $(BENCHFLAGS)
 
 docs: ## write docs/connectors and docs/reference from the code

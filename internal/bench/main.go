@@ -51,6 +51,7 @@ func benches() []bench {
 		{"commit", "commit after 1 M delivered rows", benchCommit},
 		{"memory", "peak memory of delivering 1 M and 10 M rows", benchMemory},
 		{"scheduler", "10,000 syncs on schedules in one process", benchScheduler},
+		{"workers", "two workers on PostgreSQL, one killed", benchWorkers},
 		{"start", "start of the binary", benchStart},
 		{"rate", "share of a vendor's sliding window, by one process and by two", benchRate},
 	}

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime/metrics"
 	"time"
 )
@@ -74,12 +72,9 @@ func watch(peak *uint64) (stop func()) {
 
 // benchStart times the binary: `dray version`, and `dray validate` of 1,000 YAML files.
 func benchStart(ctx context.Context, l *lab) ([]result, error) {
-	binary, err := filepath.Abs(filepath.Join("bin", "dray"))
+	binary, err := l.binary(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if _, err := os.Stat(binary); err != nil {
-		return nil, fmt.Errorf("%w: run make build first", err)
 	}
 	if err := l.thousandFiles(); err != nil {
 		return nil, err

@@ -108,7 +108,7 @@ func (l *lab) rate(ctx context.Context, processes int) (result, error) {
 		}
 		state = "state: " + url + "\n"
 	}
-	binary, err := filepath.Abs("bin/dray")
+	binary, err := l.binary(ctx)
 	if err != nil {
 		return result{}, err
 	}
