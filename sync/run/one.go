@@ -500,6 +500,9 @@ func problemOf(err error) *report.Problem {
 			p.At = e.Pos.String()
 		}
 	}
+	if q := (*warehouse.QueryError)(nil); p.Hint == "" && errors.As(err, &q) {
+		p.Hint = q.Hint
+	}
 	return p
 }
 

@@ -44,6 +44,12 @@ func wrap(err error, statement string) error {
 		out.Err = warehouse.ErrReadOnly
 	case pe.Code == "42501":
 		out.Err, out.Hint = warehouse.ErrDenied, grant(pe.Message)
+	case pe.Code == "57014" && strings.Contains(pe.Message, "statement timeout"):
+		out.Err, out.Hint = warehouse.ErrEngine, "raise statement_timeout of warehouse:, or that of the role in PostgreSQL"
+	case pe.Code == "57014":
+		out.Err, out.Hint = warehouse.ErrEngine, "somebody cancelled the statement in PostgreSQL: run again"
+	case pe.Code == "57P01", pe.Code == "57P02", pe.Code == "57P03":
+		out.Err, out.Hint = warehouse.ErrEngine, "an administrator ended the connection, or the server is going down: run again once it takes connections"
 	case class == "08", class == "53", class == "57", class == "58", class == "XX", class == "40":
 		out.Err = warehouse.ErrEngine
 	case class == "42":
