@@ -67,7 +67,7 @@ func part(d warehouse.Dialect, s *config.Segment, id string) string {
 		if left > 0 {
 			share = float64(p.Share) / left
 		}
-		salt := first(s.Split.Seed, seed(s)) + "\n" + p.Name
+		salt := first(s.Split.Seed, seed(s)) + "/" + p.Name
 		fmt.Fprintf(&out, " WHEN %s THEN %s", drawn(d, "split", salt, id, share), d.Text(p.Name))
 		left -= float64(p.Share)
 	}
@@ -85,7 +85,7 @@ func drawn(d warehouse.Dialect, purpose, salt, id string, share float64) string 
 	case cut == 0:
 		return "FALSE"
 	}
-	digest := d.Digest(d.Text(purpose+"\n"+salt+"\n") + " || " + id)
+	digest := d.Digest(d.Text(purpose+"/"+salt+"/") + " || " + id)
 	return fmt.Sprintf("substr(%s, 1, 8) < %s", digest, d.Text(fmt.Sprintf("%08x", cut)))
 }
 

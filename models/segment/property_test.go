@@ -553,13 +553,13 @@ func narrowed(s Spec, people []person) []string {
 	}
 	out := []string{}
 	for _, p := range left {
-		if seg.Sample != nil && drawnShare("sample\n"+seg.Sample.Seed+"\n"+p.id) >= float64(seg.Sample.Share) {
+		if seg.Sample != nil && drawnShare("sample/"+seg.Sample.Seed+"/"+p.id) >= float64(seg.Sample.Share) {
 			continue
 		}
 		row := p.id
 		if seg.Split != nil {
 			row += "|c"
-			of := func(part string) float64 { return drawnShare("split\n" + seg.Split.Seed + "\n" + part + "\n" + p.id) }
+			of := func(part string) float64 { return drawnShare("split/" + seg.Split.Seed + "/" + part + "/" + p.id) }
 			if of("a") < 0.5 {
 				row = p.id + "|a"
 			} else if of("b") < 0.5 { // half of what a left

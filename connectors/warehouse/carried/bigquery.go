@@ -15,8 +15,8 @@ import (
 // The rules, each because the transpiler (0.12.1) gets it wrong or DuckDB has nothing of the kind:
 //
 //   - function: calls of some functions go to macros of the same meaning (see bigQueryMacros): REGEXP_CONTAINS was made a match of the
-//     whole text, REGEXP_REPLACE replaced once only, MOD and DIV lost parentheses, SAFE.PARSE_… were left as they are, FARM_FINGERPRINT
-//     and others are not known to DuckDB.
+//     whole text, REGEXP_REPLACE replaced once only, MOD and DIV lost parentheses, SAFE.PARSE_… were left as they are, MD5 was made
+//     text, FARM_FINGERPRINT and others are not known to DuckDB.
 //   - timestamp: the type TIMESTAMP, an instant, was made DuckDB's TIMESTAMP, which has no zone, outside of literals.
 //   - numeric: NUMERIC was made DECIMAL, which is DECIMAL(18, 3) to DuckDB, and DECIMAL(38, 9) lost its digits in casts.
 //   - safe_cast: SAFE_CAST was left as it is where it is an argument of a function.
@@ -58,6 +58,8 @@ func bigQueryMacros() []string {
 		"carry_parse_date(f, x) AS CAST(strptime(x, f) AS DATE)",
 		"carry_safe_parse_date(f, x) AS CAST(try_strptime(x, f) AS DATE)",
 		"carry_safe_parse_json(x) AS CASE WHEN json_valid(x) THEN CAST(x AS JSON) END",
+		"carry_md5(x) AS unhex(md5(x))",
+		"carry_to_hex(x) AS lower(hex(x))",
 		"carry_to_json_string(x) AS CASE WHEN x IS NULL THEN 'null' ELSE CAST(to_json(x) AS VARCHAR) END",
 	}
 	out := []string{
@@ -72,7 +74,7 @@ func bigQueryMacros() []string {
 
 func bigQueryFunction(name string) (string, bool) {
 	switch name := strings.ToUpper(name); name {
-	case "MOD", "DIV", "REGEXP_CONTAINS", "REGEXP_REPLACE", "REGEXP_EXTRACT", "NORMALIZE", "PARSE_DATE", "TO_JSON_STRING":
+	case "MOD", "DIV", "REGEXP_CONTAINS", "REGEXP_REPLACE", "REGEXP_EXTRACT", "NORMALIZE", "PARSE_DATE", "TO_JSON_STRING", "MD5", "TO_HEX":
 		return "CARRY_" + name, true
 	case "FORMAT":
 		return "PRINTF", true

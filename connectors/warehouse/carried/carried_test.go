@@ -39,6 +39,7 @@ func TestRulesOfBigQuery(t *testing.T) {
 		{"function", "SELECT FORMAT('%016x', 255)", "00000000000000ff"},
 		{"function", "SELECT COALESCE(CAST(SAFE.PARSE_DATE('%d.%m.%Y', '31.02.1999') AS STRING), 'none')", "none"},
 		{"function", "SELECT TO_JSON_STRING(CAST(NULL AS STRING))", "null"},
+		{"function", "SELECT TO_HEX(MD5('a'))", "0cc175b9c0f1b6a831c399e269772661"},
 		{"timestamp", "SELECT CAST(CAST('2026-01-01 12:00:00+02' AS TIMESTAMP) = TIMESTAMP '2026-01-01 10:00:00+00' AS STRING)", "true"},
 		{"numeric", "SELECT CAST(CAST('0.123456789' AS NUMERIC) AS STRING)", "0.123456789"},
 		{"safe_cast", "SELECT TO_JSON_STRING(JSON_ARRAY(SAFE_CAST('x' AS INT64), 1))", "[null,1]"},

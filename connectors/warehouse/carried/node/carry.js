@@ -8,7 +8,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   const { id, sql, from } = JSON.parse(line);
   let answer;
   try {
-    const r = polyglot.transpile(sql, from, "duckdb", { unsupportedLevel: "raise" });
+    const r = polyglot.transpile(sql, from, "duckdb", { unsupportedLevel: "raise", complexityGuard: { maxParserDepth: 128, maxParenthesisDepth: 256 } });
     answer = r.success ? { id, sql: r.sql } : { id, error: String(r.error) };
   } catch (e) {
     answer = { id, error: String(e) };
