@@ -30,5 +30,5 @@ type Checker interface {
 	Check(ctx context.Context, own string, changed, read []Table) (account string, err error)
 }
 
-// FirstNeedsType is what a Dialect may offer beside: it has to be told the type of what First picks, which otherwise comes out as JSON.
+// FirstNeedsType is what a Dialect may offer beside: it has to be told the type of what First picks, which otherwise may come out as JSON, or not at all.
 type FirstNeedsType interface{ FirstNeedsType() }

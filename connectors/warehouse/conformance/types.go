@@ -231,7 +231,11 @@ func Table(t testing.TB, w warehouse.Warehouse, table warehouse.Table, fields []
 	if table.Schema != "" {
 		Exec(t, w, d.CreateSchema(table.Schema))
 	}
-	Exec(t, w, d.CreateTableAs(table, Select(d, fields, rows)))
+	const atOnce = 100 // a statement that unites more is too deep for the transpiler
+	Exec(t, w, d.CreateTableAs(table, Select(d, fields, rows[:min(atOnce, len(rows))])))
+	for n := atOnce; n < len(rows); n += atOnce {
+		Exec(t, w, "INSERT INTO "+d.Table(table)+" "+Select(d, fields, rows[n:min(n+atOnce, len(rows))]))
+	}
 }
 
 // Read gives a query's rows as the engine's Rows promise them, after Dialect.Wire, and in the form of Canon.

@@ -341,14 +341,24 @@ func (d Dialect) Matches(expr, pattern string) string {
 // IntDiv is /, which is whole for whole numbers.
 func (Dialect) IntDiv(expr string, by int64) string { return fmt.Sprintf("(%s / %d)", expr, by) }
 
-// First is the first element of what is gathered in order.
-func (Dialect) First(value, _, orderBy, where string) string {
+// First is the first element of what is gathered in order. Arrays of different lengths are not gathered: their text is.
+func (Dialect) First(value, typ, orderBy, where string) string {
+	list := strings.HasSuffix(typ, "[]")
+	if list {
+		value = "CAST(" + value + " AS TEXT)"
+	}
 	s := "(array_agg(" + value + " ORDER BY " + orderBy + ")"
 	if where != "" {
 		s += " FILTER (WHERE " + where + ")"
 	}
-	return s + ")[1]"
+	if s += ")[1]"; list {
+		return "CAST(" + s + " AS " + typ + ")"
+	}
+	return s
 }
+
+// FirstNeedsType marks that First has to be told the type: see warehouse.FirstNeedsType.
+func (Dialect) FirstNeedsType() {}
 
 // ReadFile is refused: PostgreSQL reads no files of the project's.
 func (Dialect) ReadFile(warehouse.File) (string, error) {
