@@ -27,7 +27,7 @@ type kinds struct {
 	sent   map[string]map[string]any // by id: the fields of the last change
 }
 
-var rawKinds = warehouse.Table{Schema: "raw", Name: "kinds"} //nolint:gochecknoglobals // a constant in spirit
+var rawKinds = warehouse.Table{Schema: "raw", Name: "kinds"}
 
 func newKinds(t *testing.T) *kinds {
 	k := &kinds{sent: map[string]map[string]any{}}
@@ -46,7 +46,9 @@ func newKinds(t *testing.T) *kinds {
 	}))
 	t.Cleanup(server.Close)
 	k.project = newProject(t, "", nil)
-	k.with(func(w warehouse.Warehouse) { k.fields = append([]conformance.Field{conformance.ID()}, conformance.Fields(w.Dialect())...) })
+	k.with(func(w warehouse.Warehouse) {
+		k.fields = append([]conformance.Field{conformance.ID()}, conformance.Fields(w.Dialect())...)
+	})
 	var fields strings.Builder
 	for i, f := range k.fields[1:] {
 		name, err := json.Marshal(f.Name)
@@ -107,6 +109,9 @@ func (k *kinds) took() map[string]map[string]any {
 
 // asSent is a value as the webhook has it by its contract, in the form of Canon: of arrays the order is not looked at.
 func asSent(f conformance.Field, v any) string {
+	if v == nil && conformance.Carried() == "bigquery" && strings.HasPrefix(f.Type["bigquery"], "ARRAY") {
+		return "" // BigQuery keeps no NULL there: it is an empty array
+	}
 	if v == nil {
 		return "NULL"
 	}
@@ -190,6 +195,8 @@ func (k *kinds) pairs(bigquery bool) (before, after [][]any, column []int) {
 					continue
 				case bigquery && strings.HasPrefix(f.Type["bigquery"], "ARRAY") && (from == nil || to == nil):
 					continue // BigQuery keeps no NULL there
+				case conformance.Carried() == "snowflake" && f.Kind == warehouse.Decimal && slices.Contains([]any{from, to}, any("0")) && slices.Contains([]any{from, to}, any("-0.000000001")):
+					continue // DuckDB's hash stands in, which takes them for one
 				}
 				row := make([]any, len(k.fields))
 				row[0] = int64(len(before) + 1)
