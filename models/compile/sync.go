@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -481,15 +482,16 @@ func literal(p *Program, v any) (string, error) {
 	return "CAST(" + p.Dialect.Text(string(b)) + " AS JSON)", nil
 }
 
-// segmentList is the sorted list of the segments a row is in.
+// segmentList is the sorted list of the segments a row is in, as JSON made of text, which every warehouse can.
 func segmentList(p *Program, names []string) string {
 	names = slices.Clone(names)
 	slices.Sort(names)
 	var items []string
 	for _, name := range slices.Compact(names) {
-		items = append(items, "CASE WHEN "+p.Dialect.Quote(flagColumn(name))+" THEN "+p.Dialect.Text(name)+" END")
+		item := p.Dialect.Text("," + strconv.Quote(name))
+		items = append(items, "CASE WHEN "+p.Dialect.Quote(flagColumn(name))+" THEN "+item+" ELSE "+p.Dialect.Text("")+" END")
 	}
-	return "list_filter([" + strings.Join(items, ", ") + "], lambda x: x IS NOT NULL)"
+	return p.Dialect.Cast("'[' || substr("+strings.Join(items, " || ")+", 2) || ']'", warehouse.JSON)
 }
 
 // FieldColumn is a field's column in snapshot and plan: its own name unless that is one of the engine's.
