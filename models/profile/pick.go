@@ -13,6 +13,7 @@ import (
 type candidate struct {
 	in     *input
 	values []string // SQL of the picked columns, '' made NULL
+	ties   []string // the values as they end an order
 	where  string   // the rows that may be picked
 	// types are the values', keyTypes those of the order's keys; "" where the dialect need not be told.
 	types, keyTypes []string
@@ -132,7 +133,12 @@ func (b *builder) candidate(ctx context.Context, t *trait, from string, pos diag
 		} else {
 			c.values = append(c.values, fmt.Sprintf("CASE WHEN %s <> '' THEN %s END", b.d.Cast(expr, warehouse.Text), expr))
 		}
-		present = append(present, c.values[len(c.values)-1]+" IS NOT NULL")
+		value := c.values[len(c.values)-1]
+		present = append(present, value+" IS NOT NULL")
+		if known, ok := in.Column(column); ok && known.Kind == warehouse.JSON {
+			value = b.d.Wire(value, known) // its text: BigQuery has no order of documents and lists
+		}
+		c.ties = append(c.ties, value)
 	}
 	c.where = "(" + strings.Join(present, " OR ") + ")"
 	condition, err := b.condition(t, in)
@@ -242,7 +248,7 @@ func (b *builder) ties(c candidate) []key {
 			out = append(out, key{b.d.Quote(column), false, never})
 		}
 	}
-	for _, v := range c.values {
+	for _, v := range c.ties {
 		out = append(out, key{v, false, last})
 	}
 	return out

@@ -459,7 +459,9 @@ func TestTreesMeanWhatTheInterpreterSays(t *testing.T) {
 		scope := Scope{
 			Alias: "p", Columns: columns, Profiles: true, AsOf: asOf, Members: s.Members,
 			Input: func(name string) (Input, error) { return b.input(context.Background(), name) },
-			Sent:  func(string) (string, error) { return "SELECT profile_id, sent_at FROM sent", nil },
+			Sent: func(string) (string, error) {
+				return "SELECT profile_id, " + w.Dialect().Cast("sent_at", warehouse.Timestamp) + " AS sent_at FROM sent", nil
+			},
 		}
 		var trees []*config.Condition
 		var list []string

@@ -375,7 +375,8 @@ func TestSent(t *testing.T) {
 				if sync == "never" {
 					return "", nil
 				}
-				return "SELECT * FROM (VALUES ('p1', TIMESTAMP '2025-12-25'), ('p2', TIMESTAMP '2025-12-24 23:59:59')) v(profile_id, sent_at)", nil
+				at := func(text string) string { return w.Dialect().Cast("'"+text+"'", warehouse.Timestamp) }
+				return "SELECT 'p1' AS profile_id, " + at("2025-12-25") + " AS sent_at UNION ALL SELECT 'p2', " + at("2025-12-24 23:59:59"), nil
 			}
 			if _, err := Build(context.Background(), w, s); err != nil {
 				t.Fatal(err)

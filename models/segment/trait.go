@@ -2,6 +2,7 @@ package segment
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -290,7 +291,7 @@ func text(value any) string {
 	case nil:
 		return ""
 	case float64:
-		return strconv.FormatFloat(v, 'f', -1, 64)
+		return fraction(v)
 	case time.Time:
 		if v.Equal(v.Truncate(24 * time.Hour)) {
 			return v.Format("2006-01-02")
@@ -299,4 +300,13 @@ func text(value any) string {
 	default:
 		return fmt.Sprint(v)
 	}
+}
+
+// fraction is a number as every engine reads it. Where its digits would be those of a whole number that is too large for one, it has an
+// exponent, without which BigQuery refuses it.
+func fraction(v float64) string {
+	if math.Abs(v) >= 1<<53 {
+		return strconv.FormatFloat(v, 'e', -1, 64)
+	}
+	return strconv.FormatFloat(v, 'f', -1, 64)
 }
