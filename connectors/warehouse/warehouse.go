@@ -112,7 +112,7 @@ type Dialect interface {
 	Table(t Table) string
 	Text(value string) string
 	Time(t time.Time) string
-	Value(v any) string // nil, bool, int, int64, float64, string, time.Time, []any as a parenthesised list is NOT accepted
+	Value(v any) string // nil, bool, int, int64, uint64, json.Number (its digits, exactly), float64, string, time.Time; a list is not accepted
 
 	// Type is the engine's type for a kind, as in CREATE TABLE and CAST.
 	Type(k Kind) string

@@ -3,6 +3,7 @@ package warehouse
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"math"
 	"strconv"
@@ -70,6 +71,10 @@ func Literal(d interface {
 		return strconv.Itoa(v)
 	case int64:
 		return strconv.FormatInt(v, 10)
+	case uint64:
+		return strconv.FormatUint(v, 10)
+	case json.Number:
+		return v.String()
 	case float64:
 		return float(v)
 	case time.Time:

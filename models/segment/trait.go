@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"regexp"
@@ -249,7 +250,7 @@ func (t *translator) literal(o operand, value any, pos diag.Pos) (string, error)
 		if !number.MatchString(s) {
 			return "", wrong("a number")
 		}
-		return s, nil
+		return t.d.Value(json.Number(s)), nil
 	case warehouse.Bool:
 		if b, err := strconv.ParseBool(strings.ToLower(s)); err == nil {
 			return strconv.FormatBool(b), nil

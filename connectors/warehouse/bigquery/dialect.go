@@ -2,6 +2,7 @@
 package bigquery
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -75,8 +76,17 @@ func (Dialect) Time(t time.Time) string {
 	return "TIMESTAMP '" + t.UTC().Format("2006-01-02 15:04:05.999999") + "+00'"
 }
 
-// Value is a literal of a Go scalar.
-func (d Dialect) Value(v any) string { return warehouse.Literal(d, v, float) }
+// Value is a literal of a Go scalar. A whole number that is no INT64 has a point, without which it is refused.
+func (d Dialect) Value(v any) string {
+	s := warehouse.Literal(d, v, float)
+	switch v.(type) {
+	case uint64, json.Number:
+		if _, err := strconv.ParseInt(s, 10, 64); errors.Is(err, strconv.ErrRange) {
+			return s + ".0"
+		}
+	}
+	return s
+}
 
 // float is a literal of double precision, with an exponent, so that it is nothing else on any engine.
 func float(v float64) string {
