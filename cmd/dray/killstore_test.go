@@ -19,7 +19,8 @@ type taken struct {
 	operation string
 	fields    string // JSON
 	run       string // which sent it last
-	// answered: that run was told so, as far as the store can know; false also for what came before the control state was lost.
+	// answered: that run was told so, as far as the store can know; false also for what came before the control state was lost, and
+	// for what some request that was dropped would have changed since: who sent that must bring the row back to what it was.
 	answered bool
 }
 
@@ -105,6 +106,7 @@ func (s *store) serve(w http.ResponseWriter, req *http.Request) {
 	f.strikeBefore()
 	time.Sleep(f.slow)
 	if f.dropBefore {
+		s.missed(d)
 		drop(w)
 		return
 	}
@@ -149,16 +151,35 @@ func (s *store) take(d delivery, answered bool) (broken string) {
 		}
 		s.ids[c.DedupeID] = id
 		s.idOf[id] = c.DedupeID
-		now := taken{operation: "set", fields: text(c.Fields), run: *d.RunID, answered: answered}
-		if c.Operation == "remove" {
-			now.operation = "remove"
-		}
+		now := taken{operation: operation(c), fields: text(c.Fields), run: *d.RunID, answered: answered}
 		if was := s.rows[id]; was.answered && was.run != now.run && was.operation == now.operation && was.fields == now.fields {
 			s.again[was.run]++
 		}
 		s.rows[id] = now
 	}
 	return ""
+}
+
+// missed takes note of a request that is not applied.
+func (s *store) missed(d delivery) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range d.Changes {
+		number, ok := c.Key["id"].(json.Number)
+		if id, err := number.Int64(); ok && err == nil {
+			row := s.rows[id]
+			row.answered = row.answered && row.operation == operation(c) && row.fields == text(c.Fields)
+			s.rows[id] = row
+		}
+	}
+}
+
+// operation is what a change does to a key: whether it sends it as new or as changed does not matter here.
+func operation(c change) string {
+	if c.Operation == "remove" {
+		return "remove"
+	}
+	return "set"
 }
 
 // arm makes strike be called at the nth request from now on, before it is applied or (late) after.

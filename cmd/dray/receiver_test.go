@@ -34,15 +34,17 @@ type receiver struct {
 
 // delivery is the body of a request; unknown names in it are faults.
 type delivery struct {
-	Sync    *string `json:"sync"`
-	RunID   *string `json:"run_id"`
-	Object  *string `json:"object"`
-	Changes []struct {
-		Operation string         `json:"operation"`
-		Key       map[string]any `json:"key"`
-		Fields    map[string]any `json:"fields"`
-		DedupeID  string         `json:"dedupe_id"`
-	} `json:"changes"`
+	Sync    *string  `json:"sync"`
+	RunID   *string  `json:"run_id"`
+	Object  *string  `json:"object"`
+	Changes []change `json:"changes"`
+}
+
+type change struct {
+	Operation string         `json:"operation"`
+	Key       map[string]any `json:"key"`
+	Fields    map[string]any `json:"fields"`
+	DedupeID  string         `json:"dedupe_id"`
 }
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
