@@ -38,6 +38,8 @@ type Sync struct {
 	Unfiltered  string   // Input without where and consent
 	Withheld    string   // like Input, but all rows that do not consent, whatever else they are; "" = no Consent
 	PrimaryKey  []string // columns of Input
+	// Moves are the tables that record merges and splits of the profiles its rows are, where a row is one profile; one of them may not exist.
+	Moves []warehouse.Table
 	EventID     []string // insert mode: columns of Input
 	// Keys are the destination's identities in order of preference; each is used where all its columns are not NULL.
 	Keys     [][]KeyColumn
@@ -209,6 +211,12 @@ func (s *Sync) input(p *Program, n *graph.Node, read reader) error {
 	if entity != "" {
 		s.PrimaryKey = []string{"profile_id"}
 		from, all = s.expand(p, entity, from), s.expand(p, entity, all)
+		if len(s.PrimaryKey) == 1 {
+			s.Moves = []warehouse.Table{p.Names.Merges(entity)}
+			if scratch := p.Target.Merges(entity); scratch != s.Moves[0] {
+				s.Moves = append(s.Moves, scratch)
+			}
+		}
 	}
 	s.consent(p, entity)
 	var conditions []string
