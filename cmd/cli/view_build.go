@@ -67,10 +67,18 @@ func rowCount(n int64) string {
 	return count(n)
 }
 
+// movedSum tells of an entity whose profiles merged or were split.
+func movedSum(n build.NodeResult) string {
+	if i := n.Identity; i != nil && i.Merged+i.Split > 0 {
+		return fmt.Sprintf(", %s merged into others, %s split off", count(i.Merged), count(i.Split))
+	}
+	return ""
+}
+
 func nodeStatus(s screen, n build.NodeResult) string {
 	switch n.Status {
 	case build.OK:
-		return s.green("ok") + testSum(n)
+		return s.green("ok") + testSum(n) + s.dim(movedSum(n))
 	case build.Tested:
 		return s.green("tested")
 	case build.Skipped:

@@ -53,6 +53,7 @@ func drawPlan(s screen, p report.Plan, about string) {
 	if c := p.Consent; c != nil {
 		s.line("  %s", s.dim("only where "+c.Condition+because(c.Purpose)+"; withdrawn consent: "+c.Act))
 	}
+	drawMoves(s, p.Identity)
 	if !p.HasChanges() && p.Guard.Status == "ok" {
 		s.line("  no changes: %s are there as they should be", plural(p.Unchanged, "row"))
 		drawLeftOut(s, p)
@@ -65,6 +66,24 @@ func drawPlan(s screen, p report.Plan, about string) {
 	drawSamples(s, p.Samples)
 	drawEstimate(s, p.Estimate)
 	drawGuard(s, p.Sync, p.Guard)
+}
+
+// drawMoves tells what the profiles' ids would do: nothing where none is new, ends or is split.
+func drawMoves(s screen, m *report.Identity) {
+	if m == nil || m.Born+m.Merged+m.Split == 0 {
+		return
+	}
+	line := fmt.Sprintf("%s: %s, %s new, %s merged into others, %s split off", m.Entity, plural(m.Profiles, "profile"), count(m.Born), count(m.Merged), count(m.Split))
+	if m.Merged+m.Split > 0 {
+		var largest []string
+		for _, p := range m.Largest {
+			largest = append(largest, fmt.Sprintf("%s (%s)", p.ProfileID, plural(p.Values, "value")))
+		}
+		s.line("  %s", s.yellow(line))
+		s.line("  %s", s.dim("of what the destination has: "+plural(m.Members.Merged, "row")+" of merged and "+count(m.Members.Split)+" of split profiles; the largest: "+strings.Join(largest, ", ")))
+		return
+	}
+	s.line("  %s", s.dim(line))
 }
 
 // drawHeader names a sync, what it connects, and how it stands.

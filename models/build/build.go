@@ -13,6 +13,7 @@ import (
 	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/models/compile"
 	"github.com/dray-dev/dray/models/graph"
+	"github.com/dray-dev/dray/models/identity"
 )
 
 // Deps is what a build is lent.
@@ -50,6 +51,8 @@ type NodeResult struct {
 	Tests     []TestResult `json:"tests,omitempty"`
 	SkippedBy graph.ID     `json:"skipped_by,omitempty"`
 	Err       error        `json:"-"`
+	// Identity is what the build of an entity found; nil for other kinds.
+	Identity *identity.Result `json:"identity,omitempty"`
 }
 
 // TestResult is one test of a model: Failures rows fail it.

@@ -41,9 +41,11 @@ func (r *runner) entity(ctx context.Context, n *compile.Node, result *NodeResult
 	if r.explain {
 		spec.Prior, spec.PriorMerges, golden.Prior = r.nowhere(), r.nowhere(), r.nowhere()
 	}
-	if _, err := identity.Build(ctx, r.deps.Warehouse, spec); err != nil {
+	found, err := identity.Build(ctx, r.deps.Warehouse, spec)
+	if err != nil {
 		return r.trouble("resolving the identities of "+n.Name, n, err)
 	}
+	result.Identity = &found
 	built, err := profile.Build(ctx, r.deps.Warehouse, golden)
 	if err != nil {
 		return r.trouble("making the profiles of "+n.Name, n, err)

@@ -39,8 +39,8 @@ type Sync struct {
 	Withheld    string   // like Input, but all rows that do not consent, whatever else they are; "" = no Consent
 	PrimaryKey  []string // columns of Input
 	// Moves are the tables that record merges and splits of the profiles its rows are, where a row is one profile; one of them may not exist.
-	Moves []warehouse.Table
-	EventID     []string // insert mode: columns of Input
+	Moves   []warehouse.Table
+	EventID []string // insert mode: columns of Input
 	// Keys are the destination's identities in order of preference; each is used where all its columns are not NULL.
 	Keys     [][]KeyColumn
 	Fields   []Field

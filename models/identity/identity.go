@@ -40,15 +40,15 @@ type Spec struct {
 
 // Result counts what a build found.
 type Result struct {
-	Values   int64 // rows of identity_<entity>
-	Profiles int64
-	Born     int64            // profiles with a new id
-	Merged   int64            // ids that ended in another profile
-	Split    int64            // parts that left a profile
-	Refused  int64            // values that a limit refused
-	Unlinked int64            // rows of linking inputs without any usable value: they belong to no profile
-	Ignored  map[string]int64 // identifier → values that identify nobody: empty, junk, excluded or not normalisable
-	Rounds   int              // of contraction in the warehouse
+	Values   int64            `json:"values"` // rows of identity_<entity>
+	Profiles int64            `json:"profiles"`
+	Born     int64            `json:"born"`     // profiles with a new id
+	Merged   int64            `json:"merged"`   // ids that ended in another profile
+	Split    int64            `json:"split"`    // parts that left a profile
+	Refused  int64            `json:"refused"`  // values that a limit refused
+	Unlinked int64            `json:"unlinked"` // rows of linking inputs without any usable value: they belong to no profile
+	Ignored  map[string]int64 `json:"ignored"`  // identifier → values that identify nobody: empty, junk, excluded or not normalisable
+	Rounds   int              `json:"rounds"`   // of contraction in the warehouse
 }
 
 // finishBelow is the number of edges that are finished in the process (DESIGN §12). An edge costs some 100 bytes there.

@@ -168,6 +168,27 @@ func (r *Report) warn() {
 	}
 }
 
+// Largest are the largest profiles of a table of identities, the largest first.
+func Largest(ctx context.Context, w warehouse.Warehouse, table warehouse.Table) ([]Large, error) {
+	var r Report
+	err := r.largest(ctx, &builder{w: w, d: w.Dialect()}, table)
+	return r.Largest, err
+}
+
+// Moving counts the rows of a table whose column holds the id of a profile that ended in another one, or that was split, by a table
+// of merges.
+func Moving(ctx context.Context, w warehouse.Warehouse, table warehouse.Table, column string, merges warehouse.Table) (merged, split int64, err error) {
+	b := &builder{w: w, d: w.Dialect()}
+	among := func(rule string) string {
+		return fmt.Sprintf("(SELECT count(*) FROM %s WHERE %s IN (SELECT from_id FROM %s WHERE rule = '%s'))", b.d.Table(table), b.d.Quote(column), b.d.Table(merges), rule)
+	}
+	n, err := b.ints(ctx, "SELECT "+among("merge")+", "+among("split"))
+	if err != nil {
+		return 0, 0, err
+	}
+	return n[0], n[1], nil
+}
+
 func whole(v any) int64 {
 	n, _ := v.(int64)
 	return n

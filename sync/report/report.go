@@ -151,7 +151,32 @@ type Plan struct {
 	ChangedFields map[string]int64 `json:"changed_fields"`
 	Estimate      Estimate         `json:"estimate"`
 	Samples       []Sample         `json:"samples"`
+	Identity      *Identity        `json:"identity,omitempty"` // nil: it does not deliver profiles, or they could not be built
 	Error         *Problem         `json:"error,omitempty"`
+}
+
+// Identity is what the build of the profiles that a sync delivers would do to their ids.
+type Identity struct {
+	Entity   string    `json:"entity"`
+	Profiles int64     `json:"profiles"` // afterwards
+	Born     int64     `json:"born"`     // of them: with a new id
+	Merged   int64     `json:"merged"`   // ids that would end in another profile
+	Split    int64     `json:"split"`    // parts that would leave a profile
+	Members  Members   `json:"members"`
+	Largest  []Profile `json:"largest"`
+}
+
+// Members counts rows of the sync, as the destination has them, whose profile would go on under another id, or would be split. A sync
+// with `expand` has no such count: its rows are values.
+type Members struct {
+	Merged int64 `json:"merged"`
+	Split  int64 `json:"split"`
+}
+
+// Profile is one of the largest.
+type Profile struct {
+	ProfileID string `json:"profile_id"`
+	Values    int64  `json:"values"`
 }
 
 // Consent is the condition that a destination's purpose adds to a sync.

@@ -10,6 +10,7 @@ import (
 	"github.com/dray-dev/dray/models/build"
 	"github.com/dray-dev/dray/models/compile"
 	"github.com/dray-dev/dray/models/graph"
+	"github.com/dray-dev/dray/models/identity"
 	"github.com/dray-dev/dray/sync/guard"
 	"github.com/dray-dev/dray/sync/ledger"
 	"github.com/dray-dev/dray/sync/plan"
@@ -70,6 +71,9 @@ func (s *Session) planOne(ctx context.Context, prog *compile.Program, built buil
 	if err != nil {
 		return p, err
 	}
+	if p.Identity, err = s.moving(ctx, prog, built, c); err != nil {
+		return p, fmt.Errorf("counting the merges and splits of %s: %w", name, err)
+	}
 	v, err := s.judge(ctx, c, changes, nil)
 	if err != nil {
 		return p, err
@@ -105,6 +109,42 @@ func (s *Session) planOne(ctx context.Context, prog *compile.Program, built buil
 		return p, fmt.Errorf("estimating what %s reads: %w", name, err)
 	}
 	return p, nil
+}
+
+// profilesShown is how many of the largest profiles a plan names.
+const profilesShown = 3
+
+// moving says what became of the ids of the profiles that a sync delivers, in the scratch build; nil where it delivers none.
+func (s *Session) moving(ctx context.Context, prog *compile.Program, built build.Result, c *compile.Sync) (*report.Identity, error) {
+	entity := c.Config.Entity
+	if c.Config.Segment != "" {
+		entity = s.Graph.Node(graph.Segment, c.Config.Segment).Segment.Entity
+	}
+	n, ok := built.Node(graph.MakeID(graph.Entity, entity))
+	if !ok || n.Identity == nil {
+		return nil, nil
+	}
+	out := &report.Identity{
+		Entity: entity, Profiles: n.Identity.Profiles, Born: n.Identity.Born, Merged: n.Identity.Merged, Split: n.Identity.Split,
+		Largest: []report.Profile{},
+	}
+	largest, err := identity.Largest(ctx, s.Warehouse, prog.Target.Identity(entity))
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range largest[:min(len(largest), profilesShown)] {
+		out.Largest = append(out.Largest, report.Profile{ProfileID: l.ProfileID, Values: l.Values})
+	}
+	snapshot := s.ledger.Names.Snapshot(c.Name)
+	if out.Merged+out.Split == 0 || c.Moves == nil {
+		return out, nil
+	}
+	there, err := s.Warehouse.Exists(ctx, snapshot)
+	if err != nil || !there {
+		return out, err
+	}
+	out.Members.Merged, out.Members.Split, err = identity.Moving(ctx, s.Warehouse, snapshot, "primary_key", prog.Target.Merges(entity))
+	return out, err
 }
 
 // diff plans in scratch.
