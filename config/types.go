@@ -242,6 +242,7 @@ type Identifier struct {
 	Normalize   *Normalize `yaml:"normalize" doc:"email, name, date, text, or {phone: DK} with the country of numbers that name none."`
 	Limit       int        `yaml:"limit" doc:"How many values of it a profile may hold. Default: any number."`
 	SharedAbove int        `yaml:"shared_above" doc:"A value met with more profiles of a more trusted identifier than this joins none of them."`
+	OnRefused   string     `yaml:"on_refused" dray:"enum=none|latest|first,default=none" doc:"Whose the rows are that have only a value which another identifier's limit, or a decision, refused: nobody's, or the profile's that the value was met with last or first. It joins nobody in any case."`
 	Column      string     `yaml:"column" dray:"enum=most_recent|none,default=most_recent" doc:"Which value the profile shows; none: no column."`
 	Exclude     *Exclude   `yaml:"exclude" doc:"Values that identify nobody."`
 }

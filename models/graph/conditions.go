@@ -49,6 +49,7 @@ func (r *resolver) checkEntities() {
 		for _, in := range e.Inputs {
 			r.checkInput(e, in)
 		}
+		r.checkLent(e)
 		for _, purpose := range slices.Sorted(maps.Keys(e.Consent)) {
 			r.mustBeColumn(e, e.Consent[purpose], e.At("consent"), "entity.consent")
 		}
@@ -199,6 +200,38 @@ func (r *resolver) checkInput(e *config.Entity, in *config.Input) {
 		if !slices.Contains(known, name) {
 			r.fail(unknown(at(in.Node, "identifiers."+name, "identifiers"), "entity.identifiers",
 				fmt.Sprintf("entity %q has no identifier %q", e.Name, name), name, known))
+		}
+	}
+}
+
+// checkLent holds that what an identifier's refused values are lent by can be known.
+func (r *resolver) checkLent(e *config.Entity) {
+	for i, id := range e.Identifiers {
+		if id.OnRefused != "latest" && id.OnRefused != "first" {
+			continue
+		}
+		pos := id.At("on_refused")
+		if i == 0 {
+			r.fail(diag.At(pos, "entity.on_refused", "identifier %q is the most trusted one: its values are met with no profile of a more trusted", id.Name))
+			continue
+		}
+		met, timed := false, false
+		for _, in := range e.Inputs {
+			if (in.Link != nil && !*in.Link) || in.Identifiers[id.Name] == "" {
+				continue
+			}
+			for _, more := range e.Identifiers[:i] {
+				if in.Identifiers[more.Name] != "" {
+					met, timed = true, timed || in.At != ""
+				}
+			}
+		}
+		switch {
+		case !met:
+			r.fail(diag.At(pos, "entity.on_refused", "no input has %q beside a more trusted identifier, so it is met with nobody", id.Name))
+		case !timed:
+			r.fail(diag.At(pos, "entity.on_refused", "%s needs a time, and no input that has %q beside a more trusted identifier has one", id.OnRefused, id.Name).
+				WithHint("say at: COLUMN in the input"))
 		}
 	}
 }

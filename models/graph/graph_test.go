@@ -123,6 +123,15 @@ func TestProblems(t *testing.T) {
 				`p.yaml:1:143: input "q" names no identifier, so nobody knows whose its rows are (identifiers: {email: COLUMN})`,
 			},
 		},
+		"whose refused values are lent": {
+			yaml: "entities:\n  - name: e\n    identifiers:\n      - {name: a, on_refused: first}\n      - {name: b, on_refused: latest}\n      - {name: c, on_refused: latest}\n      - {name: d, on_refused: none}\n" +
+				"    inputs: [{from: ref('m'), identifiers: {a: x, b: y}}, {name: q, from: ref('m'), at: t, identifiers: {c: x}}, {name: l, link: false, from: ref('m'), at: t, identifiers: {a: x, b: x, c: x}}]\nmodels: [{name: m, sql: select 1}]",
+			want: []string{
+				`p.yaml:4:31: identifier "a" is the most trusted one: its values are met with no profile of a more trusted`,
+				`p.yaml:5:31: latest needs a time, and no input that has "b" beside a more trusted identifier has one (say at: COLUMN in the input)`,
+				`p.yaml:6:31: no input has "c" beside a more trusted identifier, so it is met with nobody`,
+			},
+		},
 		"fields that nest": {
 			yaml: withSync("entity: customer\ndestination: hook\nobject: people\nmode: upsert\nkey: {id: user_id}\nfields:\n  a: ltv\n  a.b: email\n  c..d: email\n  e\\.f: email\n  e: email"),
 			want: []string{`field "a" cannot be a value and hold "a.b" (a dot that belongs to the name is written \.)`, `field "c..d": a dot nests, and a part beside it is empty`},

@@ -134,7 +134,7 @@ func (b *builder) keep(ctx context.Context, nodes string) (kept, moves string, e
 		return "", "", err
 	}
 	pairs, err := b.create(ctx, "pairs", fmt.Sprintf(`SELECT n.comp, p.profile_id
-FROM (SELECT value, profile_id, %s AS level FROM %s WHERE profile_id IS NOT NULL) AS p JOIN %s AS n ON n.level = p.level AND n.value = p.value
+FROM (SELECT value, profile_id, %s AS level FROM %s WHERE profile_id IS NOT NULL AND refused IS NULL) AS p JOIN %s AS n ON n.level = p.level AND n.value = p.value
 GROUP BY n.comp, p.profile_id`, b.levelOf("identifier"), b.d.Table(b.spec.Prior), nodes))
 	if err != nil {
 		return "", "", err
@@ -166,7 +166,7 @@ WHERE m.survives = 0`, homes))
 func (b *builder) homesQuery(nodes, tangled string) string {
 	age := fmt.Sprintf(`SELECT t.comp, t.profile_id, n.born, %s AS oldest,
 	row_number() OVER (PARTITION BY t.comp, t.profile_id ORDER BY n.born, n.level, n.value) AS nth
-	FROM %s AS t JOIN (SELECT value, profile_id, %s AS level FROM %s) AS p ON p.profile_id = t.profile_id
+	FROM %s AS t JOIN (SELECT value, profile_id, %s AS level FROM %s WHERE refused IS NULL) AS p ON p.profile_id = t.profile_id
 	JOIN %s AS n ON n.level = p.level AND n.value = p.value AND n.comp = t.comp`,
 		b.oldest("n"), tangled, b.levelOf("identifier"), b.d.Table(b.spec.Prior), nodes)
 	return fmt.Sprintf(`SELECT comp, profile_id, oldest, home,
@@ -255,7 +255,8 @@ func (b *builder) swap(ctx context.Context, nodes, refused, ids, moves string) e
 	values := fmt.Sprintf(`SELECT %s END AS identifier, n.value, i.profile_id, %s AS refused, n.first_seen_at, n.last_seen_at
 FROM %s AS n JOIN %s AS i ON i.comp = n.comp`, name, nothing, nodes, ids)
 	if refused != "" {
-		values += fmt.Sprintf("\nUNION ALL SELECT %s END, n.value, %s, n.refused, n.first_seen_at, n.last_seen_at FROM %s AS n", name, nothing, refused)
+		values += fmt.Sprintf("\nUNION ALL SELECT %s END, n.value, i.profile_id, n.refused, n.first_seen_at, n.last_seen_at FROM %s AS n LEFT JOIN %s AS i ON i.comp = n.comp",
+			name, refused, ids)
 	}
 	there, err := b.w.Exists(ctx, b.spec.Target)
 	if err != nil {

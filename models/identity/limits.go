@@ -21,7 +21,8 @@ func Limited(e *config.Entity) bool { return e.Limited() }
 const maxDisputed = 20_000_000
 
 // limit takes the values that a limit refuses out of their components. It gives the table of nodes that remains, and that of
-// refused values, or "" where there are none: (level, value, first_seen_at, last_seen_at, refused).
+// refused values, or "" where there are none: (level, h, value, first_seen_at, last_seen_at, refused, why, comp), comp being that of the
+// profile that a value is lent to.
 func (b *builder) limit(ctx context.Context, nodes string) (kept, refused string, err error) {
 	if !Limited(b.spec.Entity) {
 		return nodes, "", nil
@@ -152,13 +153,17 @@ func (b *builder) writeVerdict(ctx context.Context, v *verdict) error {
 // apply puts the verdict into the nodes.
 func (b *builder) apply(ctx context.Context, nodes string) (kept, refused string, err error) {
 	verdict := b.table("verdict")
-	refused, err = b.create(ctx, "refused", fmt.Sprintf(`SELECT n.level, n.value, n.first_seen_at, n.last_seen_at, %s AS refused
-FROM %s AS n JOIN %s AS v ON v.h = n.h WHERE v.refused IS NOT NULL`, b.limitName("v.refused"), nodes, verdict))
+	refused, err = b.create(ctx, "refused", fmt.Sprintf(`SELECT n.level, n.h, n.value, n.first_seen_at, n.last_seen_at, %s AS refused, v.refused AS why, CAST(NULL AS %s) AS comp
+FROM %s AS n JOIN %s AS v ON v.h = n.h WHERE v.refused IS NOT NULL`, b.limitName("v.refused"), b.bigint(), nodes, verdict))
 	if err != nil {
 		return "", "", err
 	}
 	kept, err = b.create(ctx, "kept_nodes", fmt.Sprintf(`SELECT n.level, n.h, n.value, n.first_seen_at, n.last_seen_at, n.born, coalesce(v.comp, n.comp) AS comp
 FROM %s AS n LEFT JOIN %s AS v ON v.h = n.h WHERE v.refused IS NULL`, nodes, verdict))
+	if err != nil {
+		return "", "", err
+	}
+	refused, err = b.lend(ctx, kept, refused)
 	return kept, refused, err
 }
 

@@ -17,12 +17,15 @@ import (
 // rules are what may refuse values, and what nothing refuses.
 type rules struct {
 	limits, shared [3]int
+	lent           [3]string  // on_refused
 	always, never  [][2]string // keys of values
 }
 
 // reference decides as DESIGN §12 says it, on sets of texts: level by level, the oldest value first. Pairs that are always one are a
-// level above all. before is when builds before met the values.
-func reference(rows []row, r rules) (of map[string]string, refused []string) {
+// level above all. before is when builds before met the values. elsewhere are the refused values that their own identifier's rules
+// would have let be.
+func reference(rows []row, r rules) (of map[string]string, refused []string, elsewhere map[string]bool) {
+	elsewhere = map[string]bool{}
 	age := ages(rows, nil)
 	var groups []map[string]bool // of values
 	// A line is a row, or one side of a pair, as the keys it has, the most trusted first; "" where it has none.
@@ -90,6 +93,7 @@ func reference(rows []row, r rules) (of map[string]string, refused []string) {
 			}
 			if !forced[v] && (tooShared[v] || overLimit(joined, r.limits, worst) || r.parts(apart)) {
 				refused = append(refused, v)
+				elsewhere[v] = !tooShared[v] && firstOver(joined, r.limits, worst) != level-1
 				continue
 			}
 			groups = slices.DeleteFunc(groups, func(g map[string]bool) bool {
@@ -121,7 +125,7 @@ func reference(rows []row, r rules) (of map[string]string, refused []string) {
 		}
 	}
 	sort.Strings(refused)
-	return of, refused
+	return of, refused, elsewhere
 }
 
 func sameGroup(a, b map[string]bool) bool {
@@ -157,12 +161,58 @@ func counted(group map[string]bool, level int) int {
 
 // overLimit: a group that was over a limit before, by a decision, may stay as it is.
 func overLimit(group map[string]bool, limits, before [3]int) bool {
+	return firstOver(group, limits, before) >= 0
+}
+
+// firstOver is the most trusted identifier of which a group has too many; -1 = none.
+func firstOver(group map[string]bool, limits, before [3]int) int {
 	for level, limit := range limits {
 		if n := counted(group, level); limit > 0 && n > limit && n > before[level] {
-			return true
+			return level
 		}
 	}
-	return false
+	return -1
+}
+
+// lentTo is for each refused value that is lent a value of the profile that it is lent to.
+func lentTo(rows []row, r rules, of map[string]string, elsewhere map[string]bool) map[string]string {
+	type met struct {
+		day   int
+		owner string
+	}
+	out := map[string]string{}
+	for level, how := range r.lent {
+		all := map[string][]met{}
+		for _, x := range rows {
+			if x.values[level] == "" || !elsewhere[x.key(level)] || (how != "latest" && how != "first") {
+				continue
+			}
+			for above := range level {
+				if x.values[above] != "" && of[x.key(above)] != "" {
+					all[x.key(level)] = append(all[x.key(level)], met{x.day, x.key(above)})
+					break
+				}
+			}
+		}
+		for v, people := range all {
+			sort.Slice(people, func(i, j int) bool {
+				a, b := people[i], people[j]
+				switch {
+				case a.day == b.day:
+					x, y := strings.SplitN(a.owner, ":", 2), strings.SplitN(b.owner, ":", 2)
+					if x[0] != y[0] {
+						return slices.Index(identifierNames[:], x[0]) < slices.Index(identifierNames[:], y[0])
+					}
+					return x[1] < y[1]
+				case a.day == 0 || b.day == 0: // no time comes last
+					return b.day == 0
+				}
+				return (a.day < b.day) == (how == "first")
+			})
+			out[v] = people[0].owner
+		}
+	}
+	return out
 }
 
 func drawRules(t *rapid.T) rules {
@@ -176,6 +226,7 @@ func drawRules(t *rapid.T) rules {
 	for i := range r.limits {
 		r.limits[i] = rapid.IntRange(0, 3).Draw(t, identifierNames[i])
 		r.shared[i] = rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, identifierNames[i]+" shared")
+		r.lent[i] = rapid.SampledFrom([]string{"", "none", "latest", "first"}).Draw(t, identifierNames[i]+" lent")
 	}
 	pairs := func(label string) (out [][2]string) {
 		for range rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, label) {
@@ -192,7 +243,7 @@ func drawRules(t *rapid.T) rules {
 // on puts the rules into an entity; every other decision stands in a table.
 func (r rules) on(t *testing.T, w warehouse.Warehouse, spec *Spec) {
 	for i, id := range spec.Entity.Identifiers {
-		id.Limit, id.SharedAbove = r.limits[i], r.shared[i]
+		id.Limit, id.SharedAbove, id.OnRefused = r.limits[i], r.shared[i], r.lent[i]
 	}
 	if len(r.always)+len(r.never) == 0 {
 		return
@@ -227,7 +278,7 @@ func TestLimitsEqualTheSequentialOrder(t *testing.T) {
 		rules.on(t, w, &spec)
 		result := buildWith(t, w, spec, finishBelow)
 		all := append(slices.Clone(one), two...)
-		wantOf, wantRefused := reference(all, rules)
+		wantOf, wantRefused, elsewhere := reference(all, rules)
 		of := map[string]string{}
 		refused := []string{}
 		for value, id := range owners(t, w) {
@@ -244,10 +295,34 @@ func TestLimitsEqualTheSequentialOrder(t *testing.T) {
 		if got, want := grouped(of), grouped(wantOf); !slices.Equal(got, want) {
 			rt.Fatalf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
+		lent := map[string]string{}
+		for v, owner := range lentTo(all, rules, wantOf, elsewhere) {
+			lent[v] = of[owner]
+		}
+		for v, id := range lentOwners(t, w) {
+			if lent[v] != id {
+				rt.Fatalf("%s is lent to %s, not to %s", v, id, lent[v])
+			}
+			of[v] = id
+			delete(lent, v)
+		}
+		if len(lent) > 0 {
+			rt.Fatalf("not lent: %v", lent)
+		}
 		if Limited(spec.Entity) {
 			checkRowsHaveOwners(rt, t, w, spec, of, one)
 		}
 	})
+}
+
+// lentOwners reads what the built table lends: refused value → profile id.
+func lentOwners(t testing.TB, w warehouse.Warehouse) map[string]string {
+	out := map[string]string{}
+	for _, line := range query(t, w, "SELECT identifier || ':' || value, profile_id FROM identity_customer WHERE refused IS NOT NULL AND profile_id IS NOT NULL") {
+		key, id, _ := strings.Cut(line, "|")
+		out[key] = id
+	}
+	return out
 }
 
 // checkRowsHaveOwners: a row is its most trusted used value's profile's; with refused values only it is a profile of its own.

@@ -117,10 +117,10 @@ func grouped(of map[string]string) []string {
 	return out
 }
 
-// owners reads the built table: value → profile id.
+// owners reads the built table: value → profile id; of what was refused also where it is lent to somebody it is NULL.
 func owners(t testing.TB, w warehouse.Warehouse) map[string]string {
 	out := map[string]string{}
-	for _, line := range query(t, w, "SELECT identifier || ':' || value, profile_id FROM identity_customer") {
+	for _, line := range query(t, w, "SELECT identifier || ':' || value, CASE WHEN refused IS NULL THEN profile_id END FROM identity_customer") {
 		key, id, _ := strings.Cut(line, "|")
 		out[key] = id
 	}

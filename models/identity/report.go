@@ -82,7 +82,7 @@ func Health(ctx context.Context, w warehouse.Warehouse, e *config.Entity, table,
 }
 
 func sized(b *builder, table warehouse.Table) string {
-	return "(SELECT profile_id, count(*) AS n FROM " + b.d.Table(table) + " WHERE profile_id IS NOT NULL GROUP BY profile_id) AS s"
+	return "(SELECT profile_id, count(*) AS n FROM " + b.d.Table(table) + " WHERE profile_id IS NOT NULL AND refused IS NULL GROUP BY profile_id) AS s"
 }
 
 // sizes counts profiles by size: one by one to three, then in steps that grow.

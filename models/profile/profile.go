@@ -110,7 +110,7 @@ func (b *builder) baseQuery() string {
 	if identity.Limited(b.spec.Entity) {
 		columns = append(columns, "FALSE AS "+sharedColumn)
 	}
-	query := fmt.Sprintf("SELECT %s\nFROM %s WHERE profile_id IS NOT NULL\nGROUP BY profile_id", strings.Join(columns, ", "), b.d.Table(b.spec.Identity))
+	query := fmt.Sprintf("SELECT %s\nFROM %s WHERE profile_id IS NOT NULL AND refused IS NULL\nGROUP BY profile_id", strings.Join(columns, ", "), b.d.Table(b.spec.Identity))
 	for _, in := range b.shared {
 		query += "\nUNION ALL " + b.sharedQuery(in)
 	}
