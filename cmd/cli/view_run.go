@@ -107,6 +107,9 @@ func runFooter(r report.Run) string {
 	took := r.FinishedAt.Sub(r.StartedAt)
 	sent := r.Delivered.Total() + r.Accepted.Total()
 	parts := []string{fmt.Sprintf("%s, %s unchanged", plural(r.Rows, "row"), count(r.Unchanged))}
+	if k := r.Keys; k != nil {
+		parts = append(parts, fmt.Sprintf("%s of %s are in the model", count(k.Found), plural(k.Given, "key")))
+	}
 	if r.HeldOut > 0 {
 		parts = append(parts, count(r.HeldOut)+" held out")
 	}

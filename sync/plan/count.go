@@ -24,16 +24,21 @@ func (c *Changes) count(ctx context.Context, w Querier, o Options) (check, error
 	if o.Standing.Exists {
 		snapshot = "(SELECT count(*) FROM " + d.Table(l.Names.Snapshot(l.Sync.Name)) + ")"
 	}
+	whole := "0"
+	if o.Backfill != nil && o.Backfill.Removes {
+		whole = "(SELECT count(*) FROM " + l.rows() + ")"
+	}
 	table := d.Table(l.Plan)
 	query := fmt.Sprintf(`SELECT operation, state, coalesce(reason, ''), %[7]s AS known, was_uncertain IS NOT NULL AS unc, from_model, coalesce(matched, false) AS matched, count(*) AS n FROM %[1]s GROUP BY 1, 2, 3, 4, 5, 6, 7
 UNION ALL SELECT '#', '', '', false, false, false, false, %[2]s
 UNION ALL SELECT '#s', '', '', false, false, false, false, %[3]s
+UNION ALL SELECT '#m', '', '', false, false, false, false, %[9]s
 UNION ALL SELECT '#h', '', '', false, false, false, false, (SELECT %[4]s FROM %[5]s)
 UNION ALL SELECT '#d', '', '', false, false, false, false, (SELECT count(*) - count(DISTINCT key_hash) FROM %[1]s WHERE dest_key IS NOT NULL AND coalesce(reason, '') <> 'duplicate_key')
 UNION ALL SELECT '#o', '', '', false, false, false, false, (SELECT count(*) FROM %[1]s WHERE changed = '%[6]s')
 UNION ALL SELECT '#x', '', '', false, false, false, false, %[8]s
 UNION ALL SELECT '#c', '', '', false, false, false, false, (SELECT count(*) FROM %[1]s WHERE state = 'collided')`,
-		table, c.modelRows(o), snapshot, d.Highest(), table, owedMark, Known, c.controlRows(o))
+		table, c.modelRows(o), snapshot, d.Highest(), table, owedMark, Known, c.controlRows(o), whole)
 	rows, err := w.Query(ctx, query)
 	if err != nil {
 		return check{}, err
@@ -51,6 +56,8 @@ UNION ALL SELECT '#c', '', '', false, false, false, false, (SELECT count(*) FROM
 			c.Rows += n
 		case "#s":
 			c.Snapshot = n
+		case "#m":
+			c.Model = n
 		case "#o":
 			c.Rows += n
 		case "#x":

@@ -66,6 +66,7 @@ type Backfill struct {
 type Changes struct {
 	Layout   *Layout
 	Rows     int64 // of the model, counted on their own; the control group among them
+	Model    int64 // rows of the whole model, of which a backfill that removes what left picks Rows; 0 for all other plans
 	HeldOut  int64 // the control group
 	Snapshot int64 // rows of the snapshot
 	Groups   []Group

@@ -99,6 +99,9 @@ type Run struct {
 	// Jobs is what an asynchronous vendor told in this run; nil where there was no job.
 	Jobs *Jobs `json:"jobs,omitempty"`
 
+	// Keys is how many of the keys of a file a backfill found; nil where it had none.
+	Keys *Keys `json:"keys,omitempty"`
+
 	// Error is why the run did not finish or was stopped; Reasons are the guard's or the binding's words.
 	Error   *Problem `json:"error,omitempty"`
 	Reasons []string `json:"reasons,omitempty"`
@@ -107,6 +110,12 @@ type Run struct {
 
 	// HookErrors are hooks after the run that failed; they change nothing of it.
 	HookErrors []string `json:"hook_errors,omitempty"`
+}
+
+// Keys are those of the file of `backfill --keys`: how many different ones it has, and how many of them are in the model.
+type Keys struct {
+	Given int64 `json:"given"`
+	Found int64 `json:"found"`
 }
 
 // Jobs are batches that an asynchronous vendor took. The rows of jobs that this run handed over are in the run's own counts; those of

@@ -65,7 +65,7 @@ func (s *Session) Backfill(ctx context.Context, name string, b Backfill, o RunOp
 
 // backfillPart is one run of a backfill: all of it, unless another run wants the sync meanwhile.
 func (s *Session) backfillPart(ctx context.Context, c *compile.Sync, b Backfill, o RunOptions) (rep report.Run, yielded bool, err error) {
-	pb, done, err := s.backfillPlan(ctx, c, b, s.Project.Schema)
+	pb, keys, done, err := s.backfillPlan(ctx, c, b, s.Project.Schema)
 	defer func() {
 		if derr := done(context.WithoutCancel(ctx)); err == nil {
 			err = derr
@@ -75,6 +75,7 @@ func (s *Session) backfillPart(ctx context.Context, c *compile.Sync, b Backfill,
 		return report.Run{}, false, err
 	}
 	r := s.begin(c, o)
+	r.report.Keys = keys
 	r.backfill, r.asked, r.again = pb, &b, len(b.Parts) > 0
 	rep, err = r.finish(ctx, r.path(ctx))
 	return rep, r.yielded, err
@@ -136,8 +137,9 @@ func (b Backfill) check(c *config.Sync) error {
 	return nil
 }
 
-// backfillPlan turns the flags into a condition over the sync's rows. What it loads for that stands in schema until done is called.
-func (s *Session) backfillPlan(ctx context.Context, c *compile.Sync, b Backfill, schema string) (out *plan.Backfill, done func(context.Context) error, err error) {
+// backfillPlan turns the flags into a condition over the sync's rows. What it loads for that stands in schema until done is called. found
+// is nil where it loads no keys.
+func (s *Session) backfillPlan(ctx context.Context, c *compile.Sync, b Backfill, schema string) (out *plan.Backfill, found *report.Keys, done func(context.Context) error, err error) {
 	done = func(context.Context) error { return nil }
 	out = &plan.Backfill{Limit: b.Limit, Except: b.Runs, Tried: b.Parts, Resend: b.Resend, Removes: b.Full && c.Mode == destination.Mirror}
 	if len(b.Fields) > 0 {
@@ -150,28 +152,33 @@ func (s *Session) backfillPlan(ctx context.Context, c *compile.Sync, b Backfill,
 	if b.Since != "" {
 		since, err := s.since(c, b.Since)
 		if err != nil {
-			return nil, done, err
+			return nil, nil, done, err
 		}
 		parts = append(parts, since)
 	}
 	if b.Keys != "" {
 		t := warehouse.Table{Schema: schema, Name: "backfill_" + c.Name}
-		keys, err := s.loadKeys(ctx, c, b.Keys, t)
+		keys, counts, err := s.loadKeys(ctx, c, b.Keys, t)
 		done = func(ctx context.Context) error {
 			_, err := s.Warehouse.Exec(ctx, "DROP TABLE IF EXISTS "+s.table(t)) // it holds customers' keys
 			return err
 		}
 		if err != nil {
-			return nil, done, err
+			return nil, nil, done, err
 		}
+		found = &counts
 		parts = append(parts, keys)
 	}
 	out.Where = strings.Join(parts, " AND ")
-	return out, done, nil
+	return out, found, done, nil
 }
 
 func (s *Session) since(c *compile.Sync, text string) (string, error) {
 	if c.LoadedAt == "" {
+		if c.Config.Model == "" {
+			return "", diag.At(c.Config.Pos, "backfill.since", "--since needs a time: %s has no event.at, and profiles have no time at which they were loaded", c.Name).
+				WithHint("choose by a trait: --where \"last_order_at >= '2026-01-31'\"")
+		}
 		return "", diag.At(c.Config.Pos, "backfill.since", "--since needs a time: %s has no event.at and its model no loaded_at", c.Name).
 			WithHint("say loaded_at: column on the model, or use --where")
 	}
@@ -208,10 +215,11 @@ func (r *one) dryPlan(ctx context.Context, prog *compile.Program, b Backfill) er
 	if err := r.scratchSchema(ctx, prog); err != nil {
 		return err
 	}
-	pb, _, err := r.backfillPlan(ctx, r.sync, b, prog.Target.Schema)
+	pb, keys, _, err := r.backfillPlan(ctx, r.sync, b, prog.Target.Schema)
 	if err != nil {
 		return err
 	}
+	r.report.Keys = keys
 	if r.changes, _, _, err = r.diff(ctx, prog, r.sync, pb); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/internal/diag"
 	"github.com/dray-dev/dray/models/compile"
+	"github.com/dray-dev/dray/sync/report"
 )
 
 // keyColumn is one column of a file of keys: what it is compared with, and how.
@@ -24,11 +25,11 @@ type keyColumn struct {
 }
 
 // loadKeys loads a file of keys into t (one a line, primary keys; or CSV whose header names the primary or the destination key)
-// and returns the condition over the sync's rows that they stand in it.
-func (s *Session) loadKeys(ctx context.Context, c *compile.Sync, path string, t warehouse.Table) (string, error) {
+// and returns the condition over the sync's rows that they stand in it, and how many of them do. That none does is an error.
+func (s *Session) loadKeys(ctx context.Context, c *compile.Sync, path string, t warehouse.Table) (condition string, found report.Keys, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return "", &diag.Error{Code: "backfill.keys", Msg: "--keys", Err: err}
+		return "", found, &diag.Error{Code: "backfill.keys", Msg: "--keys", Err: err}
 	}
 	defer f.Close()
 	in := bufio.NewReader(f)
@@ -37,10 +38,10 @@ func (s *Session) loadKeys(ctx context.Context, c *compile.Sync, path string, t 
 	}
 	head, err := in.Peek(in.Size())
 	if len(head) == 0 {
-		return "", diag.Errorf(diag.Invalid, "backfill.keys", "the file of --keys is empty").WithHint("one primary key a line, or CSV with a header")
+		return "", found, diag.Errorf(diag.Invalid, "backfill.keys", "the file of --keys is empty").WithHint("one primary key a line, or CSV with a header")
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
-		return "", &diag.Error{Code: "backfill.keys", Msg: "--keys", Err: err}
+		return "", found, &diag.Error{Code: "backfill.keys", Msg: "--keys", Err: err}
 	}
 	line, _, _ := strings.Cut(string(head), "\n")
 	d := s.Warehouse.Dialect()
@@ -50,7 +51,7 @@ func (s *Session) loadKeys(ctx context.Context, c *compile.Sync, path string, t 
 		next = keyRecords(in, columns)
 	} else {
 		if len(c.PrimaryKey) != 1 {
-			return "", diag.Errorf(diag.Invalid, "backfill.keys", "the primary key of %s has several columns (%s), and the file of --keys has no header that names them",
+			return "", found, diag.Errorf(diag.Invalid, "backfill.keys", "the primary key of %s has several columns (%s), and the file of --keys has no header that names them",
 				c.Name, strings.Join(c.PrimaryKey, ", ")).WithHint("give it as CSV whose header names all of them, or the destination key")
 		}
 		columns = []keyColumn{{expr: d.Quote(c.PrimaryKey[0])}}
@@ -66,15 +67,37 @@ func (s *Session) loadKeys(ctx context.Context, c *compile.Sync, path string, t 
 		}
 	}
 	if _, err := s.Warehouse.Exec(ctx, d.CreateSchema(t.Schema)); err != nil {
-		return "", err
+		return "", found, err
 	}
 	if _, err := s.Warehouse.Exec(ctx, d.CreateTableAs(t, "SELECT "+strings.Join(empty, ", ")+" LIMIT 0")); err != nil {
-		return "", err
+		return "", found, err
 	}
 	if _, err := s.Warehouse.Load(ctx, t, names, next); err != nil {
-		return "", fmt.Errorf("loading --keys: %w", err)
+		return "", found, fmt.Errorf("loading --keys: %w", err)
 	}
-	return asOne(d, wanted) + " IN (SELECT " + asOne(d, given) + " FROM " + d.Table(t) + ")", nil
+	if found, err = s.findKeys(ctx, c, asOne(d, wanted), "SELECT DISTINCT "+asOne(d, given)+" AS k FROM "+d.Table(t)); err != nil {
+		return "", found, err
+	}
+	return asOne(d, wanted) + " IN (SELECT " + asOne(d, given) + " FROM " + d.Table(t) + ")", found, nil
+}
+
+// findKeys counts which of the keys that were given are in what the sync reads.
+func (s *Session) findKeys(ctx context.Context, c *compile.Sync, wanted, given string) (found report.Keys, err error) {
+	if err := c.Bind(ctx, s.Warehouse); err != nil {
+		return found, err
+	}
+	query := "SELECT COUNT(*) FROM (" + given + ") AS g WHERE g.k IS NOT NULL"
+	if found.Given, err = warehouse.Number(ctx, s.Warehouse, query); err == nil {
+		found.Found, err = warehouse.Number(ctx, s.Warehouse, query+" AND g.k IN (SELECT "+wanted+" FROM ("+c.Input+") src)")
+	}
+	switch {
+	case err != nil:
+		return found, fmt.Errorf("looking for --keys: %w", err)
+	case found.Found == 0:
+		return found, diag.Errorf(diag.Invalid, "backfill.keys", "0 of %d keys are in the model; nothing was sent", found.Given).
+			WithHint("the file has one primary key (%s) a line, or is CSV whose header names it or the destination key", strings.Join(c.PrimaryKey, ", "))
+	}
+	return found, nil
 }
 
 // asOne is several values as one.

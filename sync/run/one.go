@@ -346,6 +346,7 @@ func (s *Session) judge(ctx context.Context, c *compile.Sync, changes *plan.Chan
 	} else {
 		// Its rows are those it picks; only a full one in mirror mode looks at the whole model, and removes what left.
 		in.Guard.AllowEmpty, in.Guard.MinModelRows = in.Guard.AllowEmpty || !backfill.Removes, 0
+		in.Rows = changes.Model + changes.HeldOut // those that were sent in another part of it stand there too
 	}
 	if c.Mode == destination.Insert {
 		in.Guard.AllowEmpty = true // an empty model of events sends and forgets nothing
