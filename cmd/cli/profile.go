@@ -14,17 +14,18 @@ import (
 
 func (a *app) profileCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "profile IDENTIFIER",
+		Use:   "profile IDENTIFIER [IDENTIFIER]",
 		Short: "Show a golden record, its identifiers and what links them",
 		Long: `Finds the profile that holds an identifier, written VALUE or IDENTIFIER:VALUE, in what was built last, and shows its
-identifiers with where they were seen, its traits, and the rows that link them. What is asked for is shown: this command
-prints customers' values.`,
-		Example: "  dray profile email:anna.holm@example.com\n  dray profile anna.holm@example.com --output json",
+identifiers with where they were seen, its traits, and the rows that link them. With two identifiers it shows the shortest way
+over such rows from the one to the other: why they are one profile. What is asked for is shown: this command prints
+customers' values.`,
+		Example: "  dray profile email:anna.holm@example.com\n  dray profile anna.holm@example.com --output json\n  dray profile email:anna.holm@example.com phone:+4512345678",
 		GroupID: groupLook,
-		Args:    usage(cobra.ExactArgs(1)),
+		Args:    usage(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), func(s *run.Session) error {
-				found, err := s.Profile(cmd.Context(), args[0])
+				found, err := s.Profile(cmd.Context(), args[0], strings.Join(args[1:], ""))
 				if err != nil {
 					return err
 				}
@@ -52,6 +53,11 @@ func drawProfiles(s screen, found []profile.Found) {
 
 func drawProfile(s screen, p profile.Found) {
 	s.line("%s  %s", s.bold(p.Entity), p.ProfileID)
+	if len(p.Path) > 0 {
+		s.line("")
+		drawEdges(s, "from", "to", p.Path)
+		return
+	}
 	identifiers := make([][]string, len(p.Identifiers))
 	for i, id := range p.Identifiers {
 		identifiers[i] = []string{id.Identifier, id.Value, day(id.FirstSeenAt), strings.Join(id.Sources, ", ")}
@@ -66,14 +72,18 @@ func drawProfile(s screen, p profile.Found) {
 		s.line("")
 		s.table([]column{left("trait"), left("value")}, traits)
 	}
-	edges := make([][]string, len(p.Edges))
-	for i, e := range p.Edges {
-		edges[i] = []string{e.From, "–", e.To, e.Source, day(e.At)}
-	}
-	if len(edges) > 0 {
+	if len(p.Edges) > 0 {
 		s.line("")
-		s.table([]column{left("linked"), left(""), left("with"), left("by"), left("at")}, edges)
+		drawEdges(s, "linked", "with", p.Edges)
 	}
+}
+
+func drawEdges(s screen, from, to string, edges []profile.Edge) {
+	rows := make([][]string, len(edges))
+	for i, e := range edges {
+		rows[i] = []string{e.From, "–", e.To, e.Source, day(e.At)}
+	}
+	s.table([]column{left(from), left(""), left(to), left("by"), left("at")}, rows)
 }
 
 // day writes an instant that may be missing.

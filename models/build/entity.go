@@ -126,13 +126,9 @@ func Identity(prog *compile.Program, e *config.Entity) (identity.Spec, error) {
 		}
 		exclude[i.Name] = prog.From(id)
 	}
-	decisions := ""
-	if e.Decisions != nil && e.Decisions.From != "" {
-		id, err := prog.Graph.Reference(e.Decisions.From)
-		if err != nil {
-			return identity.Spec{}, err
-		}
-		decisions = prog.From(id)
+	decisions, err := Decisions(prog, e)
+	if err != nil {
+		return identity.Spec{}, err
 	}
 	return identity.Spec{
 		Entity: e, Inputs: inputs, Exclude: exclude, Decisions: decisions,
@@ -142,7 +138,19 @@ func Identity(prog *compile.Program, e *config.Entity) (identity.Spec, error) {
 	}, nil
 }
 
-// Profile is what profile.Build and profile.Find need.
+// Decisions is the FROM item of an entity's decisions.from; "" = there is none.
+func Decisions(prog *compile.Program, e *config.Entity) (string, error) {
+	if e.Decisions == nil || e.Decisions.From == "" {
+		return "", nil
+	}
+	id, err := prog.Graph.Reference(e.Decisions.From)
+	if err != nil {
+		return "", err
+	}
+	return prog.From(id), nil
+}
+
+// Profile is what profile.Build needs.
 func Profile(prog *compile.Program, e *config.Entity, inputs []identity.Input) profile.Spec {
 	return profile.Spec{
 		Entity: e, Inputs: inputs, Identity: prog.Target.Identity(e.Name),

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/dray-dev/dray/config"
 	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/internal/diag"
 )
@@ -49,6 +50,33 @@ func (b *builder) side(l Level, side string) string {
 func (b *builder) decides(verdict string) bool {
 	d := b.spec.Entity.Decisions
 	return d != nil && (b.spec.Decisions != "" || verdict == "always" && len(d.Always) > 0 || verdict == "never" && len(d.Never) > 0)
+}
+
+// Always are the pairs identifier:value, normalised, by which decisions have made a profile one. from is the FROM item of decisions.from,
+// or ""; table is the built identity table.
+func Always(ctx context.Context, w warehouse.Warehouse, e *config.Entity, from string, table warehouse.Table, profile string) ([][2]string, error) {
+	b := newBuilder(w, Spec{Entity: e, Decisions: from})
+	if !b.decides("always") {
+		return nil, nil
+	}
+	normal := func(side string) string {
+		var out []string
+		for _, l := range b.levels {
+			if l.Identifier != nil {
+				out = append(out, b.d.Text(l.Name+":")+" || "+b.side(l, side))
+			}
+		}
+		return coalesce(out)
+	}
+	mine := fmt.Sprintf("(SELECT identifier || ':' || value FROM %s WHERE profile_id = %s)", b.d.Table(table), b.d.Text(profile))
+	var out [][2]string
+	err := b.each(ctx, fmt.Sprintf("SELECT DISTINCT x, y FROM (SELECT %s AS x, %s AS y FROM (%s) AS d) AS n WHERE x IN %s AND y IN %[4]s ORDER BY x, y",
+		normal("a"), normal("b"), b.decided("always"), mine), func(row []any) {
+		x, _ := row[0].(string)
+		y, _ := row[1].(string)
+		out = append(out, [2]string{x, y})
+	})
+	return out, err
 }
 
 // checkDecisions holds that the relation with decisions has their columns.

@@ -17,7 +17,7 @@ import (
 // rules are what may refuse values, and what nothing refuses.
 type rules struct {
 	limits, shared [3]int
-	lent           [3]string  // on_refused
+	lent           [3]string   // on_refused
 	always, never  [][2]string // keys of values
 }
 

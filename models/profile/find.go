@@ -22,6 +22,7 @@ type Found struct {
 	Identifiers []Identifier   `json:"identifiers"`
 	Traits      map[string]any `json:"traits"`
 	Edges       []Edge         `json:"edges"`
+	Path        []Edge         `json:"path,omitempty"` // of Between
 	// Truncated: there are more identifiers or edges than are shown.
 	Truncated bool `json:"truncated,omitempty"`
 }
@@ -34,7 +35,8 @@ type Identifier struct {
 	Sources     []string   `json:"sources"`
 }
 
-// Edge is two values, written identifier:value, that stand in one row of an input; At is the first such row's time.
+// Edge is two values, written identifier:value, that stand in one row of an input; At is the first such row's time. Source is
+// "decisions" where a person has decided that they are always one.
 type Edge struct {
 	From   string     `json:"from"`
 	To     string     `json:"to"`
@@ -45,19 +47,29 @@ type Edge struct {
 // shown bounds what Find reads of one profile: identifiers, and distinct rows of one input.
 const shown = 1000
 
-// Find looks up the profile that holds a value: `value`, or `identifier:value`. Only Spec's Entity, Inputs, Identity and
+// Find looks up the profile that holds a value: `value`, or `identifier:value`. Only Spec's Entity, Inputs, Identity, Decisions and
 // Target are read. An *diag.Error with code profile.not_found says that nobody has it.
 func Find(ctx context.Context, w warehouse.Warehouse, spec Spec, identifier string) (Found, error) {
-	f := &finder{w: w, d: w.Dialect(), spec: spec, found: Found{Entity: spec.Entity.Name, Traits: map[string]any{}, Edges: []Edge{}}}
-	if err := f.owner(ctx, identifier); err != nil {
-		return Found{}, err
+	f := newFinder(w, spec)
+	_, err := f.find(ctx, identifier)
+	return f.found, err
+}
+
+func newFinder(w warehouse.Warehouse, spec Spec) *finder {
+	return &finder{w: w, d: w.Dialect(), spec: spec, found: Found{Entity: spec.Entity.Name, Traits: map[string]any{}, Edges: []Edge{}}}
+}
+
+// find reads all of the profile of a value, and gives the value as identifier:value.
+func (f *finder) find(ctx context.Context, identifier string) (key string, err error) {
+	if key, err = f.owner(ctx, identifier); err != nil {
+		return "", err
 	}
-	for _, step := range []func(context.Context) error{f.identifiers, f.traits, f.rows} {
+	for _, step := range []func(context.Context) error{f.identifiers, f.traits, f.rows, f.decided} {
 		if err := step(ctx); err != nil {
-			return Found{}, fmt.Errorf("reading a profile of %s: %w", spec.Entity.Name, err)
+			return "", fmt.Errorf("reading a profile of %s: %w", f.spec.Entity.Name, err)
 		}
 	}
-	return f.found, nil
+	return key, nil
 }
 
 type finder struct {
@@ -68,14 +80,14 @@ type finder struct {
 }
 
 // owner finds whose the value is. Without the identifier's name all identifiers are tried.
-func (f *finder) owner(ctx context.Context, asked string) error {
+func (f *finder) owner(ctx context.Context, asked string) (key string, err error) {
 	entity := f.spec.Entity
 	there, err := f.w.Exists(ctx, f.spec.Identity)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if !there {
-		return diag.Errorf(diag.Invalid, "profile.not_built", "the profiles of %s are not built yet", entity.Name).WithHint("run dray build %s first", entity.Name)
+		return "", diag.Errorf(diag.Invalid, "profile.not_built", "the profiles of %s are not built yet", entity.Name).WithHint("run dray build %s first", entity.Name)
 	}
 	value, among := asked, entity.Identifiers
 	if name, rest, ok := strings.Cut(asked, ":"); ok {
@@ -89,31 +101,31 @@ func (f *finder) owner(ctx context.Context, asked string) error {
 	for _, id := range among {
 		conditions = append(conditions, fmt.Sprintf("identifier = %s AND value = %s", f.d.Text(id.Name), identity.Normalize(f.d, id, f.d.Text(value))))
 	}
-	rows, err := f.all(ctx, fmt.Sprintf("SELECT identifier, profile_id FROM %s WHERE %s", f.d.Table(f.spec.Identity), strings.Join(conditions, " OR ")))
+	rows, err := f.all(ctx, fmt.Sprintf("SELECT identifier, value, profile_id FROM %s WHERE %s", f.d.Table(f.spec.Identity), strings.Join(conditions, " OR ")))
 	if err != nil {
-		return err
+		return "", err
 	}
 	owners := map[string]bool{}
 	var where []string
 	for _, row := range rows {
 		where = append(where, fmt.Sprint(row[0]))
-		if id, ok := row[1].(string); ok {
+		if id, ok := row[2].(string); ok {
 			owners[id] = true
-			f.found.ProfileID = id
+			f.found.ProfileID, key = id, fmt.Sprintf("%v:%v", row[0], row[1])
 		}
 	}
 	switch {
 	case len(rows) == 0:
-		return diag.Errorf(diag.Invalid, "profile.not_found", "no profile of %s has this identifier", entity.Name).
+		return "", diag.Errorf(diag.Invalid, "profile.not_found", "no profile of %s has this identifier", entity.Name).
 			WithHint("it is looked up in what was built last; identifiers of %s: %s", entity.Name, identifierNames(entity))
 	case len(owners) == 0:
-		return diag.Errorf(diag.Invalid, "profile.refused", "this identifier belongs to no profile of %s: a limit refused it", entity.Name)
+		return "", diag.Errorf(diag.Invalid, "profile.refused", "this identifier belongs to no profile of %s: a limit refused it", entity.Name)
 	case len(owners) > 1:
 		slices.Sort(where)
-		return diag.Errorf(diag.Invalid, "profile.ambiguous", "this value is of several profiles of %s, as %s", entity.Name, strings.Join(where, " and ")).
+		return "", diag.Errorf(diag.Invalid, "profile.ambiguous", "this value is of several profiles of %s, as %s", entity.Name, strings.Join(where, " and ")).
 			WithHint("write the identifier before it: %s:VALUE", where[0])
 	}
-	return nil
+	return key, nil
 }
 
 func identifierNames(e *config.Entity) string {
@@ -252,6 +264,15 @@ func (f *finder) link(values []string, source string, at *time.Time) {
 			f.found.Edges = append(f.found.Edges, Edge{From: values[0], To: values[i], Source: source, At: at})
 		}
 	}
+}
+
+// decided adds what people have decided.
+func (f *finder) decided(ctx context.Context) error {
+	pairs, err := identity.Always(ctx, f.w, f.spec.Entity, f.spec.Decisions, f.spec.Identity, f.found.ProfileID)
+	for _, p := range pairs {
+		f.found.Edges = append(f.found.Edges, Edge{From: p[0], To: p[1], Source: "decisions"})
+	}
+	return err
 }
 
 // rowsOf reads the distinct rows of an input that hold a value of the profile, the first seen first: a column for each identifier

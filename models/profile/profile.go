@@ -22,6 +22,8 @@ type Spec struct {
 	Entity   *config.Entity
 	Inputs   []identity.Input
 	Identity warehouse.Table // as identity.Build wrote it
+	// Decisions is the FROM item of decisions.from; "" = there is none.
+	Decisions string
 
 	Target, Prior warehouse.Table
 

@@ -193,7 +193,7 @@ func (s *Session) outsider(ctx context.Context, prog *compile.Program, c *compil
 		return false, nil
 	}
 	e := s.Graph.Nodes[graph.ID("entity."+entity)].Entity
-	found, err := s.find(ctx, prog, e, key)
+	found, err := s.find(ctx, prog, e, key, "")
 	var d *diag.Error
 	if errors.As(err, &d) && d.Code == "profile.not_found" {
 		byID, err := s.findByID(ctx, prog, e, key)
@@ -390,20 +390,28 @@ func (s *Session) findByID(ctx context.Context, prog *compile.Program, e *config
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil || identifier == "" {
 		return nil, err
 	}
-	found, err := s.find(ctx, prog, e, identifier)
+	found, err := s.find(ctx, prog, e, identifier, "")
 	return &found, err
 }
 
-func (s *Session) find(ctx context.Context, prog *compile.Program, e *config.Entity, identifier string) (profile.Found, error) {
+func (s *Session) find(ctx context.Context, prog *compile.Program, e *config.Entity, identifier, to string) (profile.Found, error) {
 	inputs, err := prog.Inputs(e)
 	if err != nil {
 		return profile.Found{}, err
 	}
-	return profile.Find(ctx, s.Warehouse, build.Profile(prog, e, inputs), identifier)
+	spec := build.Profile(prog, e, inputs)
+	if spec.Decisions, err = build.Decisions(prog, e); err != nil {
+		return profile.Found{}, err
+	}
+	if to != "" {
+		return profile.Between(ctx, s.Warehouse, spec, identifier, to)
+	}
+	return profile.Find(ctx, s.Warehouse, spec, identifier)
 }
 
-// Profile finds who holds an identifier, in every entity: from what was built last; from scratch where nothing was.
-func (s *Session) Profile(ctx context.Context, identifier string) ([]profile.Found, error) {
+// Profile finds who holds an identifier, in every entity: from what was built last; from scratch where nothing was. With to it also
+// finds why the two identifiers are of one profile.
+func (s *Session) Profile(ctx context.Context, identifier, to string) ([]profile.Found, error) {
 	prog, err := s.Program(ctx, false, false)
 	if err != nil {
 		return nil, err
@@ -419,7 +427,7 @@ func (s *Session) Profile(ctx context.Context, identifier string) ([]profile.Fou
 		if err := s.builtOnce(ctx, prog, n); err != nil {
 			return nil, err
 		}
-		found, err := s.find(ctx, prog, n.Entity, identifier)
+		found, err := s.find(ctx, prog, n.Entity, identifier, to)
 		var d *diag.Error
 		switch {
 		case errors.As(err, &d) && d.Code == "profile.not_found":
