@@ -3,6 +3,9 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/dray-dev/dray/models/build"
@@ -67,18 +70,33 @@ func rowCount(n int64) string {
 	return count(n)
 }
 
-// movedSum tells of an entity whose profiles merged or were split.
-func movedSum(n build.NodeResult) string {
-	if i := n.Identity; i != nil && i.Merged+i.Split > 0 {
-		return fmt.Sprintf(", %s merged into others, %s split off", count(i.Merged), count(i.Split))
+// peopleSum tells of an entity whose profiles merged or were split, and what of its inputs identifies nobody.
+func peopleSum(n build.NodeResult) string {
+	i := n.Identity
+	if i == nil {
+		return ""
 	}
-	return ""
+	var out string
+	if i.Merged+i.Split > 0 {
+		out = fmt.Sprintf(", %s merged into others, %s split off", count(i.Merged), count(i.Split))
+	}
+	var ignored []string
+	for _, name := range slices.Sorted(maps.Keys(i.Ignored)) {
+		ignored = append(ignored, count(i.Ignored[name])+" "+name)
+	}
+	if len(ignored) > 0 {
+		out += ", ignored: " + strings.Join(ignored, ", ")
+	}
+	if i.Unlinked > 0 {
+		out += ", " + plural(i.Unlinked, "row") + " without identifier"
+	}
+	return out
 }
 
 func nodeStatus(s screen, n build.NodeResult) string {
 	switch n.Status {
 	case build.OK:
-		return s.green("ok") + testSum(n) + s.dim(movedSum(n))
+		return s.green("ok") + testSum(n) + s.dim(peopleSum(n))
 	case build.Tested:
 		return s.green("tested")
 	case build.Skipped:
