@@ -70,6 +70,7 @@ type builder struct {
 	d      warehouse.Dialect
 	spec   Spec
 	finish int64 // edges
+	atOnce int64 // disputed values
 	seed   int   // of the surrogates; raised when two values share one
 
 	levels []Level
@@ -85,7 +86,7 @@ func newBuilder(w warehouse.Warehouse, spec Spec) *builder {
 		levels = append([]Level{{Name: decidedLevel, decided: true}}, levels...)
 	}
 	return &builder{
-		w: w, d: w.Dialect(), spec: spec, levels: levels, finish: finishBelow,
+		w: w, d: w.Dialect(), spec: spec, levels: levels, finish: finishBelow, atOnce: decideAtOnce,
 		values: map[int]string{}, result: Result{Ignored: map[string]int64{}},
 	}
 }

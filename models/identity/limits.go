@@ -11,14 +11,19 @@ import (
 
 // Limits are decided level by level, from the most trusted identifier down (DESIGN §12). A component that stays within every
 // limit as a whole does so at every level, so only the others are looked at: their rows' surrogates come into the process, where
-// the values of a level are decided one after the other: the oldest first, then by the value itself.
+// the values of a level are decided one after the other: the oldest first, then by the value itself. What is decided in one component
+// has no bearing on another, so they come in portions, and memory does not grow with their number.
 
 // Limited tells whether values may be refused: an identifier has a limit or is shared above a number, or a pair is decided never to
 // be one. Then rows may be left with refused values only, and are profiles of their own (SharedColumn).
 func Limited(e *config.Entity) bool { return e.Limited() }
 
-// maxDisputed bounds the values of components over a limit that are decided in the process, some 100 bytes each.
-const maxDisputed = 20_000_000
+const (
+	// decideAtOnce is about how many values of components over a limit are in the process at a time, some 100 bytes each.
+	decideAtOnce = 1_000_000
+	// maxDisputed bounds the values of one of them.
+	maxDisputed = 20_000_000
+)
 
 // limit takes the values that a limit refuses out of their components. It gives the table of nodes that remains, and that of
 // refused values, or "" where there are none: (level, h, value, first_seen_at, last_seen_at, refused, why, comp), comp being that of the
@@ -41,22 +46,48 @@ func (b *builder) limit(ctx context.Context, nodes string) (kept, refused string
 	if err != nil || n[0] == 0 {
 		return nodes, "", err
 	}
-	if n[0] > maxDisputed {
-		return "", "", diag.At(b.spec.Entity.Node.At("identifiers"), "identity.limits",
-			"%d values of %s are in groups over a limit; more than %d are not supported yet", n[0], b.spec.Entity.Name, maxDisputed).
-			WithHint("exclude the values that join strangers: dray profile shows which stand together")
+	portions := (n[0] + b.atOnce - 1) / b.atOnce
+	if portions > 1 {
+		if err := b.tooDisputed(ctx, disputed); err != nil {
+			return "", "", err
+		}
 	}
-	verdict, err := b.decide(ctx, disputed, never)
-	if err != nil {
+	if err := b.emptyVerdict(ctx); err != nil {
 		return "", "", err
 	}
-	if err := b.writeVerdict(ctx, verdict); err != nil {
-		return "", "", err
+	for k := range portions {
+		verdict, err := b.decide(ctx, b.portion(disputed, k, portions), never)
+		if err != nil {
+			return "", "", err
+		}
+		if err := b.writeVerdict(ctx, verdict); err != nil {
+			return "", "", err
+		}
 	}
 	return b.apply(ctx, nodes)
 }
 
-// disputedQuery is the values of the components of which a value may be refused: (h, level, nth), nth being the order of decision.
+// portion is a FROM item of whole components among the disputed: the kth of so many. The last digit of a surrogate is its level, which
+// would not spread them.
+func (b *builder) portion(disputed string, k, portions int64) string {
+	if portions == 1 {
+		return disputed
+	}
+	return fmt.Sprintf("(SELECT * FROM %s WHERE %s = %d)", disputed, b.d.Bucket(b.d.IntDiv("comp", int64(len(b.levels))), portions), k)
+}
+
+// tooDisputed refuses a component that is too large to be decided in the process.
+func (b *builder) tooDisputed(ctx context.Context, disputed string) error {
+	n, err := b.ints(ctx, "SELECT max(n) FROM (SELECT count(*) AS n FROM "+disputed+" GROUP BY comp) AS c")
+	if err != nil || n[0] <= maxDisputed {
+		return err
+	}
+	return diag.At(b.spec.Entity.Node.At("identifiers"), "identity.limits",
+		"one group over a limit has %d values of %s; more than %d are not supported yet", n[0], b.spec.Entity.Name, maxDisputed).
+		WithHint("exclude the values that join strangers: dray profile shows which stand together")
+}
+
+// disputedQuery is the values of the components of which a value may be refused: (h, level, comp, nth), nth being the order of decision.
 // Those are the components that are over a limit as a whole, that have a value with more neighbours above than it may be shared by,
 // or both values of a pair that is never one.
 func (b *builder) disputedQuery(nodes, never string) string {
@@ -75,7 +106,7 @@ func (b *builder) disputedQuery(nodes, never string) string {
 	if never != "" {
 		parts = append(parts, fmt.Sprintf("SELECT n.comp FROM %s AS v JOIN %s AS n ON n.h = v.x JOIN %[2]s AS m ON m.h = v.y WHERE n.comp = m.comp", never, nodes))
 	}
-	return fmt.Sprintf(`SELECT h, level, row_number() OVER (ORDER BY level, born, value) AS nth
+	return fmt.Sprintf(`SELECT h, level, comp, row_number() OVER (ORDER BY level, born, value) AS nth
 FROM %s WHERE comp IN (%s)`, nodes, strings.Join(parts, "\nUNION ALL "))
 }
 
@@ -96,7 +127,7 @@ func (b *builder) sharedQuery(level int) string {
 // decide reads the disputed values in their order and the rows they stand in, and decides.
 func (b *builder) decide(ctx context.Context, disputed, never string) (*verdict, error) {
 	v := newVerdict(b.levels)
-	err := b.each(ctx, "SELECT h, level FROM "+disputed+" ORDER BY nth", func(x []any) {
+	err := b.each(ctx, "SELECT h, level FROM "+disputed+" AS d ORDER BY nth", func(x []any) {
 		h, _ := x[0].(int64)
 		level, _ := x[1].(int64)
 		v.value(h, int(level))
@@ -113,7 +144,7 @@ func (b *builder) decide(ctx context.Context, disputed, never string) (*verdict,
 		if len(hs) > 1 {
 			first = "coalesce(" + strings.Join(hs, ", ") + ")"
 		}
-		err := b.each(ctx, fmt.Sprintf("SELECT DISTINCT %s FROM %s WHERE %s IN (SELECT h FROM %s)", strings.Join(hs, ", "), s.table, first, disputed), v.row)
+		err := b.each(ctx, fmt.Sprintf("SELECT DISTINCT %s FROM %s WHERE %s IN (SELECT h FROM %s AS d)", strings.Join(hs, ", "), s.table, first, disputed), v.row)
 		if err != nil {
 			return nil, fmt.Errorf("reading rows over a limit: %w", err)
 		}
@@ -127,14 +158,16 @@ func (b *builder) decide(ctx context.Context, disputed, never string) (*verdict,
 	return v, nil
 }
 
-// writeVerdict loads what was decided: (h, comp, refused), one of the two NULL.
-func (b *builder) writeVerdict(ctx context.Context, v *verdict) error {
+// emptyVerdict makes the table of what is decided: (h, comp, refused), one of the two NULL.
+func (b *builder) emptyVerdict(ctx context.Context) error {
 	_, err := b.create(ctx, "verdict", fmt.Sprintf("SELECT CAST(NULL AS %[1]s) AS h, CAST(NULL AS %[1]s) AS comp, CAST(NULL AS %[1]s) AS refused LIMIT 0", b.bigint()))
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+// writeVerdict adds what was decided of a portion.
+func (b *builder) writeVerdict(ctx context.Context, v *verdict) error {
 	next, row := 0, make([]any, 3)
-	_, err = b.w.Load(ctx, b.workTable("verdict"), []string{"h", "comp", "refused"}, func() ([]any, error) {
+	_, err := b.w.Load(ctx, b.workTable("verdict"), []string{"h", "comp", "refused"}, func() ([]any, error) {
 		if next == len(v.ids) {
 			return nil, nil
 		}

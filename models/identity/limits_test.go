@@ -276,7 +276,7 @@ func TestLimitsEqualTheSequentialOrder(t *testing.T) {
 		spec := customer(allColumns("t1"), allColumns("t2"))
 		rules := drawRules(rt)
 		rules.on(t, w, &spec)
-		result := buildWith(t, w, spec, finishBelow)
+		result := buildWith(t, w, spec, finishBelow, rapid.SampledFrom([]int64{1, 3, decideAtOnce}).Draw(rt, "at once"))
 		all := append(slices.Clone(one), two...)
 		wantOf, wantRefused, elsewhere := reference(all, rules)
 		of := map[string]string{}

@@ -127,10 +127,10 @@ func owners(t testing.TB, w warehouse.Warehouse) map[string]string {
 	return out
 }
 
-// buildWith builds with all edges but few left to the warehouse's rounds.
-func buildWith(t testing.TB, w warehouse.Warehouse, spec Spec, finish int64) Result {
+// buildWith builds with all edges but few left to the warehouse's rounds, and so many disputed values decided at a time.
+func buildWith(t testing.TB, w warehouse.Warehouse, spec Spec, finish, atOnce int64) Result {
 	b := newBuilder(w, spec)
-	b.finish = finish
+	b.finish, b.atOnce = finish, atOnce
 	defer b.drop(context.Background())
 	if err := b.build(context.Background()); err != nil {
 		t.Fatal(err)
@@ -146,7 +146,7 @@ func TestIdentityIsUnionFind(t *testing.T) {
 		load(t, w, "t1", one)
 		load(t, w, "t2", two)
 		finish := rapid.SampledFrom([]int64{0, 2, finishBelow}).Draw(rt, "finish")
-		buildWith(t, w, customer(allColumns("t1"), allColumns("t2")), finish)
+		buildWith(t, w, customer(allColumns("t1"), allColumns("t2")), finish, decideAtOnce)
 		got, want := grouped(owners(t, w)), grouped(naive(append(slices.Clone(one), two...)))
 		if !slices.Equal(got, want) {
 			rt.Fatalf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -166,7 +166,7 @@ func TestLinkFalseMergesNobody(t *testing.T) {
 		second := allColumns("t2")
 		second.Link = &no
 		spec := customer(allColumns("t1"), second)
-		buildWith(t, w, spec, finishBelow)
+		buildWith(t, w, spec, finishBelow, decideAtOnce)
 		of := owners(t, w)
 		if got, want := grouped(of), grouped(naive(linking)); !slices.Equal(got, want) {
 			rt.Fatalf("got %v, want %v", got, want)
@@ -204,7 +204,7 @@ func TestIDsAreKept(t *testing.T) {
 		for build := range rapid.IntRange(2, 4).Draw(rt, "builds") {
 			rows := rowsOf(rt, fmt.Sprintf("rows%d", build))
 			load(t, w, "t1", rows)
-			result := buildWith(t, w, spec, finishBelow)
+			result := buildWith(t, w, spec, finishBelow, decideAtOnce)
 			after := owners(t, w)
 			if got, want := grouped(after), grouped(naive(rows)); !slices.Equal(got, want) {
 				rt.Fatalf("got %v, want %v", got, want)
@@ -214,7 +214,7 @@ func TestIDsAreKept(t *testing.T) {
 			}
 			seen = days(rows, seen)
 			_ = result
-			again := buildWith(t, w, spec, finishBelow)
+			again := buildWith(t, w, spec, finishBelow, decideAtOnce)
 			if again.Born+again.Merged+again.Split != 0 {
 				rt.Fatalf("the same rows again: %+v", again)
 			}
