@@ -259,6 +259,13 @@ func (c *checker) relations(p *Project) {
 		claim(e.Node, "entity", e.Name, "identity_"+e.Name)
 		claim(e.Node, "entity", e.Name, "identity_"+e.Name+"_merges")
 		claim(e.Node, "entity", e.Name, "profiles_"+e.Name)
+		for _, m := range e.Match {
+			if m.Pairs() {
+				for _, suffix := range MatchTables() {
+					claim(e.Node, "entity", e.Name, "identity_"+e.Name+suffix)
+				}
+			}
+		}
 	}
 	for _, s := range p.Segments {
 		claim(s.Node, "segment", s.Name, "segment_"+s.Name)
@@ -356,17 +363,6 @@ func (c *checker) profileColumns(e *Entity) {
 		for _, name := range t.Names {
 			claim(t.Node, "names", "trait", name)
 		}
-	}
-}
-
-// matches holds the rules of an entity; their names stand beside those of its identifiers.
-func (c *checker) matches(e *Entity, identifiers *scope) {
-	for _, m := range e.Match {
-		c.named(identifiers, m.Node, m.Name)
-		if m.Has("on") && len(m.On) == 0 {
-			c.problem(m.At("on"), "config.match", "match %s compares nothing", m.shown("name", m.Name)).WithHint("on: [normalize(last_name), birth_date]")
-		}
-		c.known(e, m.Node, "after", m.After)
 	}
 }
 

@@ -35,6 +35,8 @@ func forms() map[reflect.Type]form {
 		reflect.TypeFor[Percent]():       formOf("percent", percentSchema, decodePercent),
 		reflect.TypeFor[Strings]():       formOf("text or list", stringsSchema, decodeStrings),
 		reflect.TypeFor[Normalize]():     formOf("normaliser", normalizeSchema, decodeNormalize),
+		reflect.TypeFor[Numbers]():       formOf("number or list", numbersSchema, decodeNumbers),
+		reflect.TypeFor[[]Within]():      formOf("number, days, or list", withinSchema, decodeWithin),
 		reflect.TypeFor[[]*SourceFile](): formOf("map of name: file", filesSchema, decodeFiles),
 		reflect.TypeFor[[]Key]():         formOf("map, or list of maps", keySchema, decodeKeys),
 		reflect.TypeFor[[]*Field]():      formOf("map of name: field", fieldsSchema, decodeFields),

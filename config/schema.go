@@ -222,6 +222,18 @@ func percentSchema(*schemas) schema {
 
 func stringsSchema(*schemas) schema { return anyOf(text(), schema{"type": "array", "items": text()}) }
 
+func numbersSchema(*schemas) schema { return oneOrSeveral(numberSchema()) }
+
+func withinSchema(s *schemas) schema { return oneOrSeveral(anyOf(numberSchema(), durationSchema(s))) }
+
+func numberSchema() schema {
+	return anyOf(schema{"type": "number", "minimum": 0}, reference())
+}
+
+func oneOrSeveral(one schema) schema {
+	return anyOf(one, schema{"type": "array", "items": one, "minItems": 1})
+}
+
 func normalizeSchema(*schemas) schema {
 	phone := schema{"phone": anyOf(schema{"type": "string", "pattern": "^[A-Z]{2}$"}, reference())}
 	return anyOf(wordsSchema(without(normalizers(), []string{"phone"})), closed(phone, "phone"))

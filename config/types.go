@@ -273,12 +273,58 @@ type Input struct {
 	Link        *bool             `yaml:"link" dray:"default=true" doc:"false: joined to profiles, but never merges two."`
 }
 
-// Match is a rule beyond equal identifiers.
+// Match is a rule beyond equal identifiers: equal columns (on), columns that are alike (compare), or a model of how alike they have to
+// be (probability). The last two look at pairs of rows that share a blocking key.
 type Match struct {
 	Node
-	Name  string   `yaml:"name" dray:"required" doc:"How identity_<entity> and messages call it."`
-	On    []string `yaml:"on" dray:"required" doc:"Columns that must all be equal, as normalised text; normalize(column) also folds accents, as in names."`
-	After string   `yaml:"after" doc:"The identifier after which the rule is tried."`
+	Name        string        `yaml:"name" dray:"required" doc:"How identity_<entity> and messages call it."`
+	On          []string      `yaml:"on" doc:"Columns that must all be equal, as normalised text; normalize(column) also folds accents, as in names."`
+	Compare     []*Comparison `yaml:"compare" doc:"Comparisons that must all hold between two rows of one block."`
+	Probability *Probability  `yaml:"probability" doc:"How likely two rows of one block are one, by a model that is fitted to the rows themselves (Fellegi and Sunter's)."`
+	Block       []Strings     `yaml:"block" doc:"Keys, of which two rows must share one to be compared: each a column, or several; normalize(column), soundex(column) or SQL too."`
+	MaxBlock    int           `yaml:"max_block" dray:"default=1000" doc:"Different records that may share a key; more stop the build, for pairs grow with their square."`
+	After       string        `yaml:"after" doc:"The identifier after which the rule is tried."`
+}
+
+// Pairs tells whether the rule compares pairs of rows.
+func (m *Match) Pairs() bool { return len(m.Compare) > 0 || m.Probability != nil }
+
+// Comparisons are those of the rule, whichever kind it is.
+func (m *Match) Comparisons() []*Comparison {
+	if m.Probability != nil {
+		return m.Probability.Compare
+	}
+	return m.Compare
+}
+
+// Comparison says when a column of two rows is alike. NULL or empty is like nothing. In a probability each bound is a level of
+// agreement, below equality.
+type Comparison struct {
+	Node
+	Column       string   `yaml:"column" dray:"required" doc:"A column, normalize(column), or SQL."`
+	Equal        bool     `yaml:"equal" doc:"Equal as normalised text."`
+	EditDistance Numbers  `yaml:"edit_distance" doc:"At most so many letters put in, left out or changed (Levenshtein), accents folded. probability: several."`
+	JaroWinkler  Numbers  `yaml:"jaro_winkler" doc:"At least this similarity, from 0 to 1, accents folded. probability: several."`
+	Soundex      bool     `yaml:"soundex" doc:"The same sound, in English."`
+	Within       []Within `yaml:"within" doc:"At most so far apart: a number, or days of dates (1 day). probability: several."`
+}
+
+// Numbers is a number, or a list of them.
+type Numbers []float64
+
+// Within is a tolerance: of numbers, or of dates.
+type Within struct {
+	Days   int // of dates; 0 = the other
+	Number float64
+}
+
+// Probability is a model of how likely two rows are one.
+type Probability struct {
+	Node
+	Compare       []*Comparison `yaml:"compare" dray:"required" doc:"What is compared. A column without a bound has the levels equal, one letter apart, two letters apart, and else."`
+	Threshold     Percent       `yaml:"threshold" dray:"default=95%" doc:"From this probability on two rows are one."`
+	Review        *Percent      `yaml:"review" doc:"From this probability on, up to threshold, pairs are listed in identity_<entity>_review and not joined. Default: 70%, or threshold where that is less."`
+	TermFrequency *bool         `yaml:"term_frequency" dray:"default=true" doc:"Agreement on a rare value weighs more than on a frequent one."`
 }
 
 // Relation joins another entity. It is read, and refused until it is built.

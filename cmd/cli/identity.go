@@ -18,7 +18,7 @@ func (a *app) identityCommand() *cobra.Command {
 		Use:   "report [ENTITY]",
 		Short: "Show the health of the identity graph",
 		Long: `Shows, of what was built last: how many profiles there are of which size, the largest, what limits and other rules have
-refused, and what merged and split in the last builds. No value of a customer is printed.`,
+refused, what rules about pairs have found and how large their blocks are, and what merged and split in the last builds. No value of a customer is printed.`,
 		Example: "  dray identity report\n  dray identity report customer --output json",
 		Args:    usage(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -61,6 +61,7 @@ func drawIdentity(s screen, reports []*identity.Report) {
 			s.line("")
 			s.table([]column{left("refused by"), left("of"), right("values")}, rows)
 		}
+		drawPairs(s, r)
 		if len(r.Moved) > 0 {
 			rows := make([][]string, len(r.Moved))
 			for i, m := range r.Moved {
@@ -106,5 +107,25 @@ func drawLargest(s screen, largest []identity.Large) {
 	if len(rows) > 0 {
 		s.line("")
 		s.table([]column{left("largest"), right("values"), left("of")}, rows)
+	}
+}
+
+// drawPairs shows what rules about pairs have found, and how large their blocks are.
+func drawPairs(s screen, r *identity.Report) {
+	if len(r.Matched) > 0 {
+		rows := make([][]string, len(r.Matched))
+		for i, m := range r.Matched {
+			rows[i] = []string{m.Rule, count(m.Pairs), count(m.Review)}
+		}
+		s.line("")
+		s.table([]column{left("rule"), right("pairs joined"), right("to review")}, rows)
+	}
+	if len(r.Blocks) > 0 {
+		rows := make([][]string, len(r.Blocks))
+		for i, b := range r.Blocks {
+			rows[i] = []string{b.Rule, b.Block, count(b.Keys), count(b.Records), count(b.Pairs), count(b.Largest)}
+		}
+		s.line("")
+		s.table([]column{left("rule"), left("block"), right("keys"), right("records"), right("pairs"), right("largest")}, rows)
 	}
 }

@@ -195,6 +195,16 @@ type Dialect interface {
 	// IntDiv divides a whole number that is not negative by a constant, without its fraction.
 	IntDiv(expr string, by int64) string
 
+	// EditDistance is how many letters have to be put in, left out or changed to make one text of another (Levenshtein), JaroWinkler how
+	// alike two texts are, from 0 to 1, more so where they begin alike. expr is "" where the engine has no such function; wayOut says
+	// what to do where it has none, or refuses it. NULL for NULL. DuckDB counts bytes, not letters: texts should be without accents.
+	EditDistance(a, b string) (expr, wayOut string)
+	JaroWinkler(a, b string) (expr, wayOut string)
+	// Soundex is the American Soundex of a text as NormalizeName gives it (R163): the same on every engine; NULL without a letter from a to z.
+	Soundex(name string) string
+	// Days is how many days lie between two dates, negative where the first is the later.
+	Days(from, to string) string
+
 	// Contains tells whether a text has another in it.
 	Contains(expr, part string) string
 	// Xor is the aggregate of whole numbers that sets the bits which an odd number of them have.

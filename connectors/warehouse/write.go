@@ -118,6 +118,19 @@ func FoldLetters(expr string) string {
 	return expr
 }
 
+// Soundex is Dialect.Soundex, of a replacement of all that matches an expression. The engines' own functions differ in h and w, and in
+// what is no letter of English.
+func Soundex(name string, replaceAll func(expr, pattern, by string) string) string {
+	letters := replaceAll(name, "[^a-z]", "")
+	// h and w, which come last here, are as if not there, but for the first letter; vowels keep equal digits apart.
+	code := "translate(substr(" + letters + ", 1, 1), 'abcdefghijklmnopqrstuvwxyz', '01230120022455012623010202')" +
+		" || translate(substr(" + letters + ", 2), 'abcdefgijklmnopqrstuvxyzhw', '012301202245501262301202')"
+	for digit := 1; digit <= 6; digit++ {
+		code = replaceAll(code, fmt.Sprintf("%d+", digit), strconv.Itoa(digit))
+	}
+	return "upper(nullif(substr(" + letters + ", 1, 1), '')) || substr(replace(substr(" + code + ", 2), '0', '') || '000', 1, 3)"
+}
+
 // CreateMissing is Dialect.CreateTable where neither days nor clusters are declared.
 func CreateMissing(d interface{ Table(t Table) string }, t Table, columns []string) string {
 	return "CREATE TABLE IF NOT EXISTS " + d.Table(t) + " (" + strings.Join(columns, ", ") + ")"

@@ -143,14 +143,6 @@ func coalesce(exprs []string) string {
 	return "coalesce(" + strings.Join(exprs, ", ") + ")"
 }
 
-// withoutDecisions leaves the level of decisions out, which has done its work.
-func (b *builder) withoutDecisions(ctx context.Context, nodes string) (string, error) {
-	if !b.levels[0].decided {
-		return nodes, nil
-	}
-	return b.create(ctx, "people", "SELECT * FROM "+nodes+" WHERE level > 1")
-}
-
 // stageNever makes the table of pairs that are never one: (x, y), surrogates.
 func (b *builder) stageNever(ctx context.Context) (string, error) {
 	of := func(side string) string {

@@ -76,6 +76,8 @@ type builder struct {
 	levels []Level
 	stages []stage
 	values map[int]string // level → table
+	pairs  []*pairing     // of the rules about pairs, in the order of trust
+	linked string         // the nodes before those were taken out that are no values of profiles
 	work   []warehouse.Table
 	result Result
 }
@@ -85,6 +87,7 @@ func newBuilder(w warehouse.Warehouse, spec Spec) *builder {
 	if d := spec.Entity.Decisions; d != nil && (len(d.Always) > 0 || spec.Decisions != "") {
 		levels = append([]Level{{Name: decidedLevel, decided: true}}, levels...)
 	}
+	levels = withPairs(levels)
 	return &builder{
 		w: w, d: w.Dialect(), spec: spec, levels: levels, finish: finishBelow, atOnce: decideAtOnce,
 		values: map[int]string{}, result: Result{Ignored: map[string]int64{}},
@@ -114,7 +117,7 @@ func (b *builder) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if nodes, err = b.withoutDecisions(ctx, nodes); err != nil {
+	if nodes, err = b.visible(ctx, nodes); err != nil {
 		return err
 	}
 	return b.write(ctx, nodes, refused)
@@ -136,6 +139,9 @@ func (b *builder) read(ctx context.Context) error {
 
 func (b *builder) readOnce(ctx context.Context) (unique bool, err error) {
 	if err := b.checkExclusions(ctx); err != nil {
+		return false, err
+	}
+	if err := b.checkFunctions(ctx); err != nil {
 		return false, err
 	}
 	var problems diag.List
@@ -160,6 +166,9 @@ func (b *builder) readOnce(ctx context.Context) (unique bool, err error) {
 		return false, err
 	}
 	if err := b.stageDecisions(ctx); err != nil {
+		return false, err
+	}
+	if err := b.stagePairs(ctx); err != nil {
 		return false, err
 	}
 	var clashes []string

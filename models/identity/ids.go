@@ -267,6 +267,11 @@ FROM %s AS n JOIN %s AS i ON i.comp = n.comp`, name, nothing, nodes, ids)
 	before = append(before, d.CreateTable(b.spec.Merges, []string{
 		"from_id " + text, "into_id " + text, d.Quote("at") + " " + d.Type(warehouse.Timestamp), "rule " + text, "edge " + text,
 	}, ""))
+	first, then, err := b.pairTables(ctx)
+	if err != nil {
+		return err
+	}
+	before, statements = append(before, first...), append(statements, then...)
 	for _, s := range before {
 		if _, err := b.w.Exec(ctx, s); err != nil {
 			return err

@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -18,6 +17,7 @@ type Level struct {
 	Identifier *config.Identifier
 	match      *config.Match
 	decided    bool // the first level of an entity with always: each value is a pair that was decided by hand
+	pair       bool // the level below that of a rule about pairs: each value is a pair of that level's values
 }
 
 // decidedLevel is the name of the level of decisions. Its values are in no table.
@@ -60,7 +60,7 @@ func (l Level) sharedAbove() int {
 // something there. ok is false if the input knows nothing of the level.
 func (l Level) Value(r Relation) (value, raw string, ok bool, err error) {
 	switch {
-	case l.decided:
+	case l.decided || l.pair:
 		return "", "", false, nil
 	case l.match != nil:
 		return l.matched(r)
@@ -76,11 +76,22 @@ func (l Level) Value(r Relation) (value, raw string, ok bool, err error) {
 	return Normalize(r.dialect, l.Identifier, expr), expr + " IS NOT NULL", true, nil
 }
 
-var normalized = regexp.MustCompile(`(?is)^normalize\s*\((.*)\)$`)
+var (
+	normalized = regexp.MustCompile(`(?is)^normalize\s*\((.*)\)$`)
+	soundexed  = regexp.MustCompile(`(?is)^soundex\s*\((.*)\)$`)
+)
 
-// matched is the rule's columns as one text, NULL if any is NULL or empty.
+// matched is the rule's columns as one text, NULL if any is NULL or empty. Of a rule about pairs it is the row's record, NULL if that has
+// too little.
 func (l Level) matched(r Relation) (value, raw string, ok bool, err error) {
 	d := r.dialect
+	if l.match.Pairs() {
+		parts, enough, ok, err := recordOf(l.match).exprs(r)
+		if !ok || err != nil {
+			return "", "", false, err
+		}
+		return "CASE WHEN " + enough + " THEN " + d.JSONArray(parts...) + " END", enough, true, nil
+	}
 	var parts, there []string
 	for _, on := range l.match.On {
 		on = strings.TrimSpace(on)
@@ -106,15 +117,26 @@ func (l Level) matched(r Relation) (value, raw string, ok bool, err error) {
 func checkLevels(levels []Level, inputs []Relation) error {
 	var problems diag.List
 	for _, l := range levels {
-		if l.match == nil || slices.ContainsFunc(inputs, func(r Relation) bool { _, _, ok, err := l.Value(r); return ok || err != nil }) {
+		if l.match == nil || l.pair {
 			continue
 		}
-		e := diag.At(l.match.At("on"), "entity.match", "no input has all columns of match %s: %s", l.Name, strings.Join(l.match.On, ", "))
-		var names []string
-		for _, r := range inputs {
-			names = append(names, fmt.Sprintf("%s has %s", r.Name, strings.Join(columnNames(r.Columns), ", ")))
+		columns, pos := l.match.On, l.match.At("on")
+		if l.match.Pairs() {
+			r := recordOf(l.match)
+			if err := r.checkColumns(l.match, inputs); err != nil {
+				problems.Add(err)
+				continue
+			}
+			columns, pos = nil, l.match.At("block")
+			for _, p := range r.parts {
+				columns = append(columns, p.column)
+			}
 		}
-		problems.Add(e.WithHint("%s", strings.Join(names, "; ")))
+		if slices.ContainsFunc(inputs, func(r Relation) bool { _, _, ok, err := l.Value(r); return ok || err != nil }) {
+			continue
+		}
+		e := diag.At(pos, "entity.match", "no input has all columns of match %s: %s", l.Name, strings.Join(columns, ", "))
+		problems.Add(e.WithHint("%s", columnsOf(inputs)))
 	}
 	return problems.Err()
 }

@@ -202,7 +202,7 @@ FROM %s AS n LEFT JOIN %s AS v ON v.h = n.h WHERE v.refused IS NULL`, nodes, ver
 
 // limitName says in words which limit a value met: "limit: 5 email", "shared_above: 3 anonymous_id", "never".
 func (b *builder) limitName(reason string) string {
-	s := "CASE " + reason
+	s := ""
 	for i, l := range b.levels {
 		if l.limit() > 0 {
 			s += fmt.Sprintf(" WHEN %d THEN %s", i+1, b.d.Text(fmt.Sprintf("limit: %d %s", l.limit(), l.Name)))
@@ -211,5 +211,8 @@ func (b *builder) limitName(reason string) string {
 			s += fmt.Sprintf(" WHEN %d THEN %s", len(b.levels)+i+1, b.d.Text(fmt.Sprintf("shared_above: %d %s", l.sharedAbove(), l.Name)))
 		}
 	}
-	return s + " ELSE 'never' END"
+	if s == "" {
+		return b.d.Text("never")
+	}
+	return "CASE " + reason + s + " ELSE 'never' END"
 }

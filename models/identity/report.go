@@ -18,6 +18,8 @@ type Report struct {
 	Sizes    []Size    `json:"sizes"`
 	Largest  []Large   `json:"largest"`
 	Refused  []Refused `json:"refused"`
+	Matched  []Matched `json:"matched"` // by rules about pairs
+	Blocks   []Block   `json:"blocks"`
 	Moved    []Moved   `json:"moved"`
 	Warnings []string  `json:"warnings"`
 }
@@ -58,7 +60,7 @@ const (
 
 // Health reads the report of what was built last.
 func Health(ctx context.Context, w warehouse.Warehouse, e *config.Entity, table, merges warehouse.Table) (*Report, error) {
-	r := &Report{Entity: e.Name, Sizes: []Size{}, Largest: []Large{}, Refused: []Refused{}, Moved: []Moved{}, Warnings: []string{}}
+	r := &Report{Entity: e.Name, Sizes: []Size{}, Largest: []Large{}, Refused: []Refused{}, Matched: []Matched{}, Blocks: []Block{}, Moved: []Moved{}, Warnings: []string{}}
 	for _, t := range []warehouse.Table{table, merges} {
 		there, err := w.Exists(ctx, t)
 		if err != nil {
@@ -69,7 +71,7 @@ func Health(ctx context.Context, w warehouse.Warehouse, e *config.Entity, table,
 		}
 	}
 	b := &builder{w: w, d: w.Dialect(), spec: Spec{Entity: e}}
-	for _, read := range []func(context.Context, *builder, warehouse.Table) error{r.sizes, r.largest, r.refused} {
+	for _, read := range []func(context.Context, *builder, warehouse.Table) error{r.sizes, r.largest, r.refused, r.pairs} {
 		if err := read(ctx, b, table); err != nil {
 			return nil, err
 		}

@@ -13,6 +13,17 @@ import (
 type stage struct {
 	table  string
 	levels []int // ascending: most trusted first
+	// records are the levels of rules about pairs of which the stage has the parts, of pairs the level below that.
+	records []int
+	pairs   int
+}
+
+// seen is when a row says that a value of a level was seen. A pair was when its two values were, and says nothing of them.
+func (s stage) seen(level int, never string) string {
+	if s.pairs > 0 && level != s.pairs {
+		return never
+	}
+	return "seen"
 }
 
 // has tells whether the input carries an identifier.
@@ -62,11 +73,10 @@ func (b *builder) stageInput(ctx context.Context, i int, in Input) (Relation, st
 	if err != nil {
 		return relation, stage{}, err
 	}
-	query, levels, err := b.stageQuery(ctx, relation)
+	query, s, err := b.stageQuery(ctx, relation)
 	if err != nil {
 		return relation, stage{}, err
 	}
-	s := stage{levels: levels}
 	s.table, err = b.create(ctx, fmt.Sprintf("in%d", i+1), query)
 	if err != nil {
 		return relation, s, &diag.Error{Kind: kindOf(err), Pos: in.Node.At("from"), Code: "entity.input", Msg: "reading input " + in.Name, Err: err}
@@ -74,9 +84,10 @@ func (b *builder) stageInput(ctx context.Context, i int, in Input) (Relation, st
 	return relation, s, nil
 }
 
-func (b *builder) stageQuery(ctx context.Context, r Relation) (query string, levels []int, err error) {
+func (b *builder) stageQuery(ctx context.Context, r Relation) (query string, s stage, err error) {
 	var problems diag.List
-	var outer, inner []string
+	var outer, inner, parts []string
+	var levels []int
 	for i, l := range b.levels {
 		value, raw, ok, err := l.Value(r)
 		if err != nil {
@@ -98,6 +109,16 @@ func (b *builder) stageQuery(ctx context.Context, r Relation) (query string, lev
 		}
 		inner = append(inner, fmt.Sprintf("%s AS n%d, %s AS r%d", value, level, raw, level))
 		outer = append(outer, fmt.Sprintf("CASE WHEN %s THEN %s END AS v%d, r%d", usable, v, level, level))
+		if l.match == nil || !l.match.Pairs() {
+			continue
+		}
+		exprs, _, _, err := recordOf(l.match).exprs(r)
+		problems.Add(err)
+		for i, expr := range exprs {
+			inner = append(inner, expr+" AS "+partColumn(level, i))
+			parts = append(parts, partColumn(level, i))
+		}
+		s.records = append(s.records, level)
 	}
 	seen, err := r.Time(ctx, b.w)
 	problems.Add(err)
@@ -105,16 +126,18 @@ func (b *builder) stageQuery(ctx context.Context, r Relation) (query string, lev
 		seen = b.d.Cast("NULL", warehouse.Timestamp)
 	}
 	if err := problems.Err(); err != nil {
-		return "", nil, err
+		return "", s, err
 	}
+	outer = append(outer, parts...)
 	var columns []string
 	for _, level := range levels {
 		v := fmt.Sprintf("v%d", level)
 		columns = append(columns, fmt.Sprintf("%s, CASE WHEN %s IS NOT NULL THEN %s END AS h%d, r%d AND %s IS NULL AS ignored%d",
 			v, v, b.surrogate(v, level), level, level, v, level))
 	}
+	s.levels = levels
 	return fmt.Sprintf("SELECT %s, seen\nFROM (SELECT %s, seen\n\tFROM (SELECT %s, %s AS seen FROM %s) AS n) AS v",
-		strings.Join(columns, ", "), strings.Join(outer, ", "), strings.Join(inner, ", "), seen, r.FromItem()), levels, nil
+		strings.Join(append(columns, parts...), ", "), strings.Join(outer, ", "), strings.Join(inner, ", "), seen, r.FromItem()), s, nil
 }
 
 // countIgnored counts values that identify nobody, and rows that have no other.
@@ -148,7 +171,8 @@ func (b *builder) loadValues(ctx context.Context, level int) (err error) {
 	var parts []string
 	for _, s := range b.stages {
 		if s.has(level) {
-			parts = append(parts, fmt.Sprintf("SELECT h%d AS h, v%d AS v, seen, %s AS up FROM %s WHERE h%d IS NOT NULL", level, level, s.above(level, b.bigint()), s.table, level))
+			parts = append(parts, fmt.Sprintf("SELECT h%d AS h, v%d AS v, %s AS seen, %s AS up FROM %s WHERE h%d IS NOT NULL", level, level,
+				s.seen(level, b.d.Cast("NULL", warehouse.Timestamp)), s.above(level, b.bigint()), s.table, level))
 		}
 	}
 	if len(parts) == 0 {

@@ -64,7 +64,7 @@ func (f *finder) find(ctx context.Context, identifier string) (key string, err e
 	if key, err = f.owner(ctx, identifier); err != nil {
 		return "", err
 	}
-	for _, step := range []func(context.Context) error{f.identifiers, f.traits, f.rows, f.decided} {
+	for _, step := range []func(context.Context) error{f.identifiers, f.traits, f.rows, f.matched, f.decided} {
 		if err := step(ctx); err != nil {
 			return "", fmt.Errorf("reading a profile of %s: %w", f.spec.Entity.Name, err)
 		}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/dray-dev/dray/config"
 	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/internal/diag"
 	"github.com/dray-dev/dray/models/compile"
 	"github.com/dray-dev/dray/models/graph"
+	"github.com/dray-dev/dray/models/identity"
 )
 
 // findMoved finds, once a session, what was renamed in the project (moved_from) and still stands in the warehouse under its former
@@ -45,7 +47,11 @@ func (s *Session) tablesOf(kind graph.Kind, name string) []warehouse.Table {
 	case graph.Sync:
 		return n.OfSync(name)
 	case graph.Entity:
-		return []warehouse.Table{n.Identity(name), n.Merges(name), n.Profiles(name)}
+		out := []warehouse.Table{n.Identity(name), n.Merges(name), n.Profiles(name)}
+		for _, suffix := range config.MatchTables() {
+			out = append(out, identity.PairTable(n.Identity(name), suffix))
+		}
+		return out
 	case graph.Segment:
 		return []warehouse.Table{n.Segment(name)}
 	}

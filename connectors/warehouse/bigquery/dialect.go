@@ -374,6 +374,24 @@ func (d Dialect) Matches(expr, pattern string) string {
 	return "REGEXP_CONTAINS(" + expr + ", " + d.Text("^(?:"+pattern+")$") + ")"
 }
 
+// EditDistance is EDIT_DISTANCE.
+func (Dialect) EditDistance(a, b string) (expr, wayOut string) {
+	return "EDIT_DISTANCE(" + a + ", " + b + ")", ""
+}
+
+// JaroWinkler is not there: SQL of BigQuery's has no such function.
+func (Dialect) JaroWinkler(_, _ string) (expr, wayOut string) { return "", "use edit_distance" }
+
+// Soundex is put together, so that it is the same on every engine.
+func (d Dialect) Soundex(name string) string {
+	return warehouse.Soundex(name, func(expr, pattern, by string) string {
+		return "REGEXP_REPLACE(" + expr + ", " + d.Text(pattern) + ", " + d.Text(by) + ")"
+	})
+}
+
+// Days is DATE_DIFF.
+func (Dialect) Days(from, to string) string { return "DATE_DIFF(" + to + ", " + from + ", DAY)" }
+
 // IntDiv is DIV: / gives a fraction.
 func (Dialect) IntDiv(expr string, by int64) string { return fmt.Sprintf("DIV(%s, %d)", expr, by) }
 

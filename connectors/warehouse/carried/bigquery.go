@@ -58,6 +58,7 @@ func bigQueryMacros() []string {
 		"carry_parse_date(f, x) AS CAST(strptime(x, f) AS DATE)",
 		"carry_safe_parse_date(f, x) AS CAST(try_strptime(x, f) AS DATE)",
 		"carry_safe_parse_json(x) AS CASE WHEN json_valid(x) THEN CAST(x AS JSON) END",
+		"carry_edit_distance(a, b) AS levenshtein(a, b)",
 		"carry_md5(x) AS unhex(md5(x))",
 		"carry_to_hex(x) AS lower(hex(x))",
 		"carry_to_json_string(x) AS CASE WHEN x IS NULL THEN 'null' ELSE CAST(to_json(x) AS VARCHAR) END",
@@ -74,7 +75,7 @@ func bigQueryMacros() []string {
 
 func bigQueryFunction(name string) (string, bool) {
 	switch name := strings.ToUpper(name); name {
-	case "MOD", "DIV", "REGEXP_CONTAINS", "REGEXP_REPLACE", "REGEXP_EXTRACT", "NORMALIZE", "PARSE_DATE", "TO_JSON_STRING", "MD5", "TO_HEX":
+	case "MOD", "DIV", "REGEXP_CONTAINS", "REGEXP_REPLACE", "REGEXP_EXTRACT", "NORMALIZE", "PARSE_DATE", "TO_JSON_STRING", "MD5", "TO_HEX", "EDIT_DISTANCE":
 		return "CARRY_" + name, true
 	case "FORMAT":
 		return "PRINTF", true

@@ -70,6 +70,9 @@ func snowflakeMacros() []string {
 		"carry_get_path(x, p) AS struct_extract(x, 'v')",
 		"carry_strip_null_value(x) AS x",
 		"carry_contains(x, p) AS contains(x, p)",
+		"carry_editdistance(a, b) AS levenshtein(a, b)",
+		"carry_jarowinkler_similarity(a, b) AS CAST(floor(100 * jaro_winkler_similarity(a, b)) AS BIGINT)",
+		"carry_datediff_day(a, b) AS date_diff('day', a, b)",
 		"carry_startswith(x, p) AS starts_with(x, p)",
 		"carry_as_array(x) AS CASE WHEN json_type(x) = 'ARRAY' THEN x END",
 		"carry_as_object(x) AS CASE WHEN json_type(x) = 'OBJECT' THEN x END",
@@ -83,6 +86,7 @@ var snowflakeFunctions = map[string]bool{ //nolint:gochecknoglobals // a constan
 	"MOD": true, "BITAND": true, "TO_CHAR": true, "TO_VARCHAR": true, "REGEXP_LIKE": true, "REGEXP_INSTR": true, "REGEXP_SUBSTR": true, "CONVERT_TIMEZONE": true,
 	"CURRENT_TIMESTAMP": true, "PARSE_JSON": true, "TRY_PARSE_JSON": true, "TO_VARIANT": true, "TO_JSON": true, "OBJECT_CONSTRUCT_KEEP_NULL": true, "GET_PATH": true,
 	"STRIP_NULL_VALUE": true, "STARTSWITH": true, "CONTAINS": true, "AS_ARRAY": true, "AS_OBJECT": true,
+	"EDITDISTANCE": true, "JAROWINKLER_SIMILARITY": true,
 }
 
 type snow struct{ in, out lexer }
@@ -105,6 +109,9 @@ func (c snow) before(sql string) (string, error) {
 			out = append(out, token{word, "CARRY_CURRENT_TIMESTAMP"}, token{other, "()"})
 		case t.is("DATEADD") && next.is("(") && at(tokens, i+2).is("second") && at(tokens, i+3).is(","):
 			out = append(out, token{word, "CARRY_DATEADD_SECOND"}, token{other, "("})
+			i += 3
+		case t.is("DATEDIFF") && next.is("(") && at(tokens, i+2).is("day") && at(tokens, i+3).is(","):
+			out = append(out, token{word, "CARRY_DATEDIFF_DAY"}, token{other, "("})
 			i += 3
 		case t.is("ARRAY_CONSTRUCT") && next.is("("):
 			out = append(out, token{word, "CARRY_JSON_ARRAY"})

@@ -114,6 +114,11 @@ func OpenAt(ctx context.Context, dir, file string) (warehouse.Warehouse, error) 
 	if err != nil {
 		return nil, err
 	}
+	if n == 0 {
+		if _, err := w.Exec(ctx, "CREATE EXTENSION IF NOT EXISTS fuzzystrmatch"); err != nil { // for edit distances
+			return nil, err
+		}
+	}
 	if n == 0 { // what the tests' own statements use of DuckDB's
 		if _, err := w.Exec(ctx, "CREATE FUNCTION range(n bigint) RETURNS SETOF bigint LANGUAGE sql AS 'SELECT generate_series(0, n - 1)'"); err != nil {
 			return nil, err

@@ -279,6 +279,26 @@ func (d Dialect) Matches(expr, pattern string) string {
 	return "regexp_full_match(" + expr + ", " + d.Text(pattern) + ")"
 }
 
+// EditDistance is levenshtein, which counts bytes.
+func (Dialect) EditDistance(a, b string) (expr, wayOut string) {
+	return "levenshtein(" + a + ", " + b + ")", ""
+}
+
+// JaroWinkler is DuckDB's own, which counts bytes; of two texts that are alike by less than 0.7 it takes no notice of how they begin.
+func (Dialect) JaroWinkler(a, b string) (expr, wayOut string) {
+	return "jaro_winkler_similarity(" + a + ", " + b + ")", ""
+}
+
+// Soundex is put together: DuckDB has none.
+func (d Dialect) Soundex(name string) string {
+	return warehouse.Soundex(name, func(expr, pattern, by string) string {
+		return "regexp_replace(" + expr + ", " + d.Text(pattern) + ", " + d.Text(by) + ", 'g')"
+	})
+}
+
+// Days is the difference.
+func (Dialect) Days(from, to string) string { return "date_diff('day', " + from + ", " + to + ")" }
+
 // IntDiv is //, for DuckDB's / gives a fraction.
 func (Dialect) IntDiv(expr string, by int64) string { return fmt.Sprintf("(%s // %d)", expr, by) }
 

@@ -338,6 +338,30 @@ func (d Dialect) Matches(expr, pattern string) string {
 	return "(" + expr + " " + op + " " + d.Text("^(?:"+strings.ReplaceAll(pattern, `\z`, `$`)+")$") + ")"
 }
 
+// fuzzyTexts is how many letters of a text fuzzystrmatch takes at most.
+const fuzzyTexts = 255
+
+// EditDistance is levenshtein of the extension fuzzystrmatch, which takes no long texts.
+func (Dialect) EditDistance(a, b string) (expr, wayOut string) {
+	return fmt.Sprintf("levenshtein(left(%s, %[3]d), left(%[2]s, %[3]d))", a, b, fuzzyTexts),
+		"let an owner of the database run CREATE EXTENSION fuzzystrmatch, in a schema of the search_path: it comes with PostgreSQL (postgresql-contrib)"
+}
+
+// JaroWinkler is a function of Dray's: PostgreSQL has none. It takes some microseconds a letter.
+func (Dialect) JaroWinkler(a, b string) (expr, wayOut string) {
+	return Functions + ".jaro_winkler(" + a + ", " + b + ")", ""
+}
+
+// Soundex is put together: fuzzystrmatch's takes no notice of h and w.
+func (d Dialect) Soundex(name string) string {
+	return warehouse.Soundex(name, func(expr, pattern, by string) string {
+		return "regexp_replace(" + expr + ", " + d.Text(pattern) + ", " + d.Text(by) + ", 'g')"
+	})
+}
+
+// Days is the difference, which is a whole number.
+func (Dialect) Days(from, to string) string { return "((" + to + ") - (" + from + "))" }
+
 // IntDiv is /, which is whole for whole numbers.
 func (Dialect) IntDiv(expr string, by int64) string { return fmt.Sprintf("(%s / %d)", expr, by) }
 

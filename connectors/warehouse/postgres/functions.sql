@@ -70,3 +70,58 @@ BEGIN
     EXECUTE format('DROP TABLE %I.%I CASCADE', in_schema, name);
   END IF;
 END $f$;
+
+-- jaro_winkler is how alike two texts are, from 0 to 1. Of two that are alike by 0.7 or less it takes no notice of how they begin, as
+-- other engines do.
+CREATE OR REPLACE FUNCTION dray_functions.jaro_winkler(a text, b text) RETURNS double precision LANGUAGE plpgsql IMMUTABLE STRICT AS $f$
+DECLARE
+  x text[] := string_to_array(a, NULL);
+  y text[] := string_to_array(b, NULL);
+  nx int := length(a);
+  ny int := length(b);
+  reach int := greatest(greatest(length(a), length(b)) / 2 - 1, 0);
+  met boolean[];
+  found text[] := '{}';
+  common int := 0;
+  swapped int := 0;
+  k int := 1;
+  alike double precision;
+BEGIN
+  IF nx = 0 OR ny = 0 THEN
+    RETURN 0;
+  END IF;
+  IF a = b THEN
+    RETURN 1;
+  END IF;
+  met := array_fill(false, ARRAY[ny]);
+  FOR i IN 1 .. nx LOOP
+    FOR j IN greatest(1, i - reach) .. least(ny, i + reach) LOOP
+      IF NOT met[j] AND x[i] = y[j] THEN
+        met[j] := true;
+        found := found || x[i];
+        common := common + 1;
+        EXIT;
+      END IF;
+    END LOOP;
+  END LOOP;
+  IF common = 0 THEN
+    RETURN 0;
+  END IF;
+  FOR j IN 1 .. ny LOOP
+    IF met[j] THEN
+      IF found[k] <> y[j] THEN
+        swapped := swapped + 1;
+      END IF;
+      k := k + 1;
+    END IF;
+  END LOOP;
+  alike := (common::double precision / nx + common::double precision / ny + (common - swapped / 2)::double precision / common) / 3;
+  IF alike > 0.7 THEN
+    k := 0;
+    WHILE k < least(4, nx, ny) AND x[k + 1] = y[k + 1] LOOP
+      k := k + 1;
+    END LOOP;
+    alike := alike + k * 0.1 * (1 - alike);
+  END IF;
+  RETURN alike;
+END $f$;

@@ -366,6 +366,26 @@ func (d Dialect) Matches(expr, pattern string) string {
 // capturing writes groups as POSIX has them: Snowflake has none that do not capture.
 func capturing(pattern string) string { return strings.ReplaceAll(pattern, "(?:", "(") }
 
+// EditDistance is EDITDISTANCE.
+func (Dialect) EditDistance(a, b string) (expr, wayOut string) {
+	return "EDITDISTANCE(" + a + ", " + b + ")", ""
+}
+
+// JaroWinkler is Snowflake's, in whole percent.
+func (d Dialect) JaroWinkler(a, b string) (expr, wayOut string) {
+	return "CAST(JAROWINKLER_SIMILARITY(" + a + ", " + b + ") AS " + d.Type(warehouse.Float) + ") / 100", ""
+}
+
+// Soundex is put together: Snowflake's own takes no notice of h and w.
+func (d Dialect) Soundex(name string) string {
+	return warehouse.Soundex(name, func(expr, pattern, by string) string {
+		return "REGEXP_REPLACE(" + expr + ", " + d.Text(pattern) + ", " + d.Text(by) + ")"
+	})
+}
+
+// Days is DATEDIFF.
+func (Dialect) Days(from, to string) string { return "DATEDIFF(day, " + from + ", " + to + ")" }
+
 // IntDiv takes the remainder off first: / gives six digits behind the point, and rounds the last.
 func (d Dialect) IntDiv(expr string, by int64) string {
 	return d.Cast(fmt.Sprintf("((%[1]s) - MOD(%[1]s, %[2]d)) / %[2]d", expr, by), warehouse.Int)
