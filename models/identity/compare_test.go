@@ -234,7 +234,7 @@ func TestCompareIsAllPairs(t *testing.T) {
 		exec(t, w, "DROP TABLE IF EXISTS identity_customer", "DROP TABLE IF EXISTS identity_customer_merges")
 		spec := customer(&config.Input{Identifiers: map[string]string{"user_id": "uid"}})
 		spec.Entity.Match = []*config.Match{rule}
-		buildWith(t, w, spec, rapid.SampledFrom([]int64{0, finishBelow}).Draw(rt, "finish"))
+		buildWith(t, w, spec, rapid.SampledFrom([]int64{0, finishBelow}).Draw(rt, "finish"), decideAtOnce)
 		of := map[string]string{}
 		for i := range people {
 			of[fmt.Sprint(i)] = fmt.Sprint(i)
@@ -256,7 +256,7 @@ func TestCompareIsAllPairs(t *testing.T) {
 		if want := grouped(of); !slices.Equal(got, want) {
 			rt.Fatalf("got %v, want %v\n%v", got, want, people)
 		}
-		again := buildWith(t, w, spec, finishBelow)
+		again := buildWith(t, w, spec, finishBelow, decideAtOnce)
 		if again.Born+again.Merged+again.Split != 0 {
 			rt.Fatalf("the same rows again: %+v", again)
 		}
