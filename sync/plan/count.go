@@ -77,6 +77,10 @@ UNION ALL SELECT '#c', '', '', false, false, false, false, (SELECT count(*) FROM
 			g.Uncertain, _ = v[4].(bool)
 			g.FromModel, _ = v[5].(bool)
 			g.Matched, _ = v[6].(bool)
+			if g.State == Same {
+				c.Same += n
+				continue
+			}
 			c.Groups = append(c.Groups, g)
 		}
 	}
@@ -85,7 +89,7 @@ UNION ALL SELECT '#c', '', '', false, false, false, false, (SELECT count(*) FROM
 
 // Known is the condition on plan_<sync> of differences between the model and known acknowledged values, which max_changes counts:
 // not what is uncertain, what was refused before and comes again as it was, or what is only sent again for its age (DESIGN §7).
-const Known = "operation = 'update' AND acknowledged AND was_uncertain IS NULL AND attempts IS NULL AND coalesce(reason, '') <> '" + Refresh + "'"
+const Known = "operation = 'update' AND state <> '" + Same + "' AND acknowledged AND was_uncertain IS NULL AND attempts IS NULL AND coalesce(reason, '') <> '" + Refresh + "'"
 
 // owedMark stands in the column changed of an insert that is owed although its row left the model.
 const owedMark = "owed"
@@ -187,7 +191,7 @@ func (l *Layout) search(ctx context.Context, w Querier) (keys, rows int64, err e
 
 // again counts a plan that was changed after it was counted.
 func (c *Changes) again(ctx context.Context, w Querier, o Options) error {
-	c.Groups, c.Rows = nil, 0
+	c.Groups, c.Rows, c.Same = nil, 0, 0
 	_, err := c.count(ctx, w, o)
 	return err
 }

@@ -35,6 +35,9 @@ const (
 	Skipped  = "skipped"
 	HeldOut  = "held_out" // at the destination, and in the control group since: it stays there as it is
 	Rejected = "rejected" // cannot be sent: no key, a key that others have
+	// Same rows are those of another primary key than the snapshot remembers, and otherwise as acknowledged. They are no difference, and in
+	// no group; the snapshot learns the new one, so that no later change of key is taken for that of the row that had it before.
+	Same = "same"
 )
 
 // Options are what one run asks of its plan.
@@ -70,6 +73,7 @@ type Changes struct {
 	HeldOut  int64 // the control group
 	Snapshot int64 // rows of the snapshot
 	Groups   []Group
+	Same     int64 // rows whose primary key alone is another
 	Highest  int64 // for Dialect.Slice
 	PageRows int64 // planned rows a page; 0 = the usual number
 	backfill bool
@@ -192,6 +196,10 @@ func (l *Layout) diffSQL(o Options) string {
 			pass += " OR n.dup > 1"
 		}
 	}
+	if l.follows(o) {
+		pass += " OR n.primary_key IS DISTINCT FROM s.primary_key"
+		narrow += ", primary_key"
+	}
 	if o.Backfill != nil {
 		pass = "n.picked"
 		if o.Backfill.Removes {
@@ -213,6 +221,11 @@ func (l *Layout) diffSQL(o Options) string {
 		}
 	}
 	return b.String()
+}
+
+// follows tells whether the snapshot must know which row of the model has a record: where a record's key can be changed.
+func (l *Layout) follows(o Options) bool {
+	return l.Sync.Object.Rekey && l.Sync.Mode != destination.Insert && o.Backfill == nil
 }
 
 // leftOut are the relations by which rows that left are told apart: h, the keys of the control group, and w, those of rows that do
@@ -378,6 +391,9 @@ func (l *Layout) changeColumns(o Options) string {
 		}
 		cols = append(cols, due+" AS due")
 	}
+	if l.follows(o) {
+		cols = append(cols, "j.sk IS NOT NULL AND NOT ("+left+") AND j.primary_key IS DISTINCT FROM s.primary_key AS another")
+	}
 	if l.dedupes() {
 		cols = append(cols, "coalesce(j.dup, 1) AS dup")
 	} else {
@@ -504,6 +520,9 @@ func (l *Layout) judged(o Options) string {
 		refreshed := "c.due AND c.was_uncertain IS NULL AND " + l.quiet("c.mask")
 		v.when(refreshed, Send, Refresh)
 		changed = "CASE WHEN NOT (" + refreshed + ") THEN c.mask END"
+	}
+	if l.follows(o) {
+		v.when("c.another AND c.acknowledged AND c.was_uncertain IS NULL AND "+l.quiet("c.mask"), Same, "")
 	}
 	return fmt.Sprintf("SELECT c.*, "+changed+" AS changed, "+same+"r_attempts END AS attempts, "+same+"r_first_at END AS first_failed_at, CASE%s ELSE 'send' END AS state, CASE%s END AS reason, NOT c.gone AS from_model, CAST(NULL AS %s) AS old_dest_key FROM c",
 		v.state.String(), v.reason.String(), l.DestKey.Type)

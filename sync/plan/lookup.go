@@ -42,8 +42,8 @@ func (c *Changes) Lookup(ctx context.Context, w Querier, o Options, key string) 
 			cols = append(cols, "NULL")
 		}
 	}
-	query := fmt.Sprintf("SELECT %s FROM (SELECT m.*, true AS present FROM (%s) m WHERE %s) n FULL OUTER JOIN (SELECT o.*, true AS present FROM %s o WHERE %s) s ON n.dest_key = s.dest_key LEFT JOIN %s p ON p.dest_key = coalesce(n.dest_key, s.dest_key) ORDER BY 1, 2 LIMIT 20",
-		strings.Join(cols, ", "), l.mapped(nil), is("m"), l.snapshotFrom(o.Standing, o.Now), is("o"), d.Table(l.Plan))
+	query := fmt.Sprintf("SELECT %s FROM (SELECT m.*, true AS present FROM (%s) m WHERE %s) n FULL OUTER JOIN (SELECT o.*, true AS present FROM %s o WHERE %s) s ON n.dest_key = s.dest_key LEFT JOIN %s p ON p.dest_key = coalesce(n.dest_key, s.dest_key) AND p.state <> '%s' ORDER BY 1, 2 LIMIT 20",
+		strings.Join(cols, ", "), l.mapped(nil), is("m"), l.snapshotFrom(o.Standing, o.Now), is("o"), d.Table(l.Plan), Same)
 	rows, err := w.Query(ctx, query)
 	if err != nil {
 		return nil, fmt.Errorf("looking up a row of %s: %w", l.Sync.Name, err)

@@ -51,14 +51,21 @@ func (l *Layout) rekeyed() string {
 	return set.String() + ", changed = CASE WHEN s.hash >= 0 THEN " + strings.Join(mask, " || ") + " END"
 }
 
+// Follow is the statement by which the snapshot learns the primary keys of the rows that are otherwise the same.
+func (c *Changes) Follow() string {
+	d := c.Layout.Dialect
+	return fmt.Sprintf("UPDATE %s AS s SET primary_key = p.primary_key FROM %s p WHERE p.state = '%s' AND s.dest_key = p.dest_key",
+		d.Table(c.Layout.Names.Snapshot(c.Layout.Sync.Name)), d.Table(c.Layout.Plan), Same)
+}
+
 // mergeSteps is over how many merges, one after the other, a profile is followed between two runs of a sync.
 const mergeSteps = 4
 
 // rekeyPairs is a FROM item of the snapshot's rows that get another key: its columns, new_hash of the row that came, and record.
 //
 // A profile that was merged into another goes on under that one's id, so its record may take the other's key; where the other has a
-// record of its own, that one does. Of a profile that was split since its record was last acknowledged it is not known which part the
-// record belongs to, for a row that is the same under another profile's id is not written anew: such a record takes nobody's key.
+// record of its own, that one does. Of a profile that was split since the last run it is not known which part its record belongs to:
+// such a record takes nobody's key.
 func (l *Layout) rekeyPairs(ctx context.Context, w Querier, o Options) (string, error) {
 	d := l.Dialect
 	t := d.Table(l.Plan)
@@ -83,8 +90,11 @@ func (l *Layout) rekeyPairs(ctx context.Context, w Querier, o Options) (string, 
 		}
 		left = fmt.Sprintf("SELECT coalesce(%sx.primary_key) AS primary_key, CASE WHEN m1.into_id IS NULL THEN 1 ELSE 0 END AS own, x.dest_key, x.remote_id FROM (%s) x%s",
 			ids, left, joins)
-		whole = fmt.Sprintf(" WHERE NOT EXISTS (SELECT 1 FROM %s v WHERE v.rule = 'split' AND v.from_id = s.primary_key AND (s.acknowledged_at IS NULL OR v.%s > s.acknowledged_at))",
-			moves, d.Quote("at"))
+		since := ""
+		if !o.LastRun.IsZero() {
+			since = " AND v." + d.Quote("at") + " > " + d.Time(o.LastRun)
+		}
+		whole = fmt.Sprintf(" WHERE NOT EXISTS (SELECT 1 FROM %s v WHERE v.rule = 'split' AND v.from_id = s.primary_key%s)", moves, since)
 	}
 	// Of a profile's records its own comes first; of several of the same standing none is chosen.
 	left = fmt.Sprintf(`SELECT primary_key, CASE WHEN sum(own) = 1 THEN min(CASE WHEN own = 1 THEN dest_key END) ELSE min(dest_key) END AS dest_key,

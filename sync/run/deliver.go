@@ -474,6 +474,9 @@ func (r *one) close(ctx context.Context, c *commit.Committer, set commit.Set, ca
 		return err
 	}
 	statements := append(slices.Clone(r.remember), r.controls...) // before Close empties the plan
+	if r.changes != nil && r.changes.Same > 0 {
+		statements = append(statements, r.changes.Follow())
+	}
 	statements = append(statements, c.Close(r.backfill == nil)...)
 	statements = append(statements, meta...)
 	if cause == nil && !r.yielded { // an approval serves once

@@ -95,6 +95,36 @@ func TestHubSpot(t *testing.T) {
 	}
 }
 
+// A record follows its row, and a row that takes a record over under another primary key is its row from then on: when the first one
+// comes back with another address, it does not get the record of who has it now.
+func TestHubSpotRecordsFollowTheirRows(t *testing.T) {
+	t.Parallel()
+	p, _ := hubspotProject(t, "via: contacts")
+	if _, err := p.run(); err != nil {
+		t.Fatal(err)
+	}
+	p.exec("UPDATE raw.people SET id = id + 70 WHERE id IN (3, 7)")
+	reports, err := p.run()
+	if err != nil || reports[0].Requests+reports[1].Requests != 0 || reports[0].Unchanged != 10 || reports[0].Planned.Total() != 0 {
+		t.Fatalf("rows under another primary key: %v %s", err, canonical(reports))
+	}
+	if keys := p.query("SELECT primary_key FROM dray.snapshot_contacts WHERE dest_key IN ('u3@example.com', 'u7@example.com') ORDER BY 1"); !slices.Equal(keys, []string{"73", "77"}) {
+		t.Fatalf("the snapshot remembers %v", keys)
+	}
+	p.exec("DELETE FROM raw.people WHERE id = 77", "INSERT INTO raw.people VALUES (7, 'another@example.com', 'another', 1)",
+		"UPDATE raw.people SET email = 'u33@example.com' WHERE id = 73")
+	three := p.query("SELECT remote_id FROM dray.snapshot_contacts WHERE dest_key = 'u3@example.com'")
+	if reports, err = p.run(); err != nil || reports[0].Delivered.Add != 1 || reports[0].Delivered.Remove != 1 || reports[0].Delivered.Update != 1 {
+		t.Fatalf("one left, another came: %v %s", err, canonical(reports[0]))
+	}
+	if now := p.query("SELECT remote_id FROM dray.snapshot_contacts WHERE dest_key = 'u33@example.com'"); !slices.Equal(now, three) {
+		t.Fatalf("the record of a row that changed its address was %v and is %v", three, now)
+	}
+	if reports, err = p.run(); err != nil || reports[0].Requests+reports[1].Requests != 0 {
+		t.Fatalf("quiet again: %v %s", err, canonical(reports))
+	}
+}
+
 // members are the addresses in the list, as the stand-in has them.
 func (p *project) members(hub standin.StandIn) []string {
 	p.t.Helper()
