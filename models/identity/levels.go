@@ -81,7 +81,7 @@ var (
 	soundexed  = regexp.MustCompile(`(?is)^soundex\s*\((.*)\)$`)
 )
 
-// matched is the rule's columns as one text, NULL if any is NULL or empty. Of a rule about pairs it is the row's record, NULL if that has
+// matched is the rule's columns as one text, NULL if any is NULL, empty or junk. Of a rule about pairs it is the row's record, NULL if that has
 // too little.
 func (l Level) matched(r Relation) (value, raw string, ok bool, err error) {
 	d := r.dialect
@@ -95,9 +95,9 @@ func (l Level) matched(r Relation) (value, raw string, ok bool, err error) {
 	var parts, there []string
 	for _, on := range l.match.On {
 		on = strings.TrimSpace(on)
-		normalize := d.NormalizeText
+		as := "text"
 		if in := normalized.FindStringSubmatch(on); in != nil {
-			on, normalize = strings.TrimSpace(in[1]), d.NormalizeName
+			on, as = strings.TrimSpace(in[1]), "name"
 		}
 		if _, ok := r.Column(on); !ok && plainName.MatchString(on) {
 			return "", "", false, nil // another input's
@@ -106,7 +106,7 @@ func (l Level) matched(r Relation) (value, raw string, ok bool, err error) {
 		if err != nil {
 			return "", "", false, err
 		}
-		part := "nullif(" + normalize(expr) + ", '')"
+		part := normal(d, as, expr)
 		parts, there = append(parts, part), append(there, part+" IS NOT NULL")
 	}
 	all := strings.Join(there, " AND ")

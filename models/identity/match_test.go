@@ -15,6 +15,7 @@ const people = `CREATE TABLE t1 AS SELECT * FROM (VALUES
 	(1, 'ann@x.dk', 'Sørensen ', '1980-01-01', '8000'), (2, 'a.s@work.dk', 'Soerensen', '1980-01-01', '8000'),
 	(3, 'bo@x.dk', 'Sørensen', '1981-01-01', '8000'), (4, 'c@x.dk', 'Holm', NULL, '8000'), (5, 'd@x.dk', 'Holm', NULL, '8000'),
 	(6, 'e@x.dk', '', '1990-05-05', '9000'), (7, 'f@x.dk', '', '1990-05-05', '9000'),
+	(8, 'g@x.dk', 'Unknown', '1991-05-05', '9000'), (9, 'h@x.dk', ' unknown', '1991-05-05', '9000'),
 	(NULL, NULL, 'Sorensen', '1981-01-01', '8000'), (NULL, NULL, 'Soerensen', '1981-01-01', '8000')) v(uid, mail, last_name, birth_date, postcode)`
 
 func matching(rules ...*config.Match) Spec {
@@ -33,7 +34,7 @@ func TestMatchJoinsWhatSharesNoIdentifier(t *testing.T) {
 	}
 	spec := matching(same)
 	build(t, w, spec)
-	if got, want := users(), "1 2, 3, 4, 5, 6, 7"; got != want {
+	if got, want := users(), "1 2, 3, 4, 5, 6, 7, 8, 9"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	// A row that nothing else is known of belongs to whom the rule says.
@@ -50,7 +51,7 @@ func TestMatchJoinsWhatSharesNoIdentifier(t *testing.T) {
 	if r := build(t, w, spec); r.Refused != 1 {
 		t.Errorf("%d values are refused, want 1", r.Refused)
 	}
-	if got, want := users(), "1, 2, 3, 4, 5, 6, 7"; got != want {
+	if got, want := users(), "1, 2, 3, 4, 5, 6, 7, 8, 9"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if got := query(t, w, "SELECT identifier, refused FROM identity_customer WHERE refused IS NOT NULL"); !slices.Equal(got, []string{"same_person|limit: 1 user_id"}) {

@@ -151,11 +151,11 @@ func (r record) exprs(in Relation) (exprs []string, enough string, ok bool, err 
 func normal(d warehouse.Dialect, as, expr string) string {
 	switch as {
 	case "name":
-		return d.NormalizeName(expr)
+		return known(d, d.NormalizeName(expr))
 	case "date":
 		return d.NormalizeDate(expr)
 	default:
-		return d.NormalizeText(expr)
+		return known(d, d.NormalizeText(expr))
 	}
 }
 

@@ -41,6 +41,15 @@ func junk() []string {
 	}
 }
 
+// known is a normalised text, NULL where it is empty or says that nothing is known.
+func known(d warehouse.Dialect, text string) string {
+	var words []string
+	for _, word := range append(junk(), "") {
+		words = append(words, d.Text(word))
+	}
+	return "CASE WHEN " + text + " NOT IN (" + strings.Join(words, ", ") + ") THEN " + text + " END"
+}
+
 // checkExclusions holds that the relations which list what identifies nobody have the columns they are said to have.
 func (b *builder) checkExclusions(ctx context.Context) error {
 	var problems diag.List
