@@ -43,6 +43,9 @@ func chapters() []chapter {
 		{"Identifiers", "", reflect.TypeFor[Identifier]()},
 		{"Exclusions", "", reflect.TypeFor[Exclude]()},
 		{"Inputs", "", reflect.TypeFor[Input]()},
+		{"Match rules", "A rule has one of `on`, `compare` and `probability`; the last two need `block`.", reflect.TypeFor[Match]()},
+		{"Comparisons", "In `compare` a column has one of them, with one bound.", reflect.TypeFor[Comparison]()},
+		{"Probability", "", reflect.TypeFor[Probability]()},
 		{"Traits", "A trait has one of three forms: `pick` takes a value from rows of inputs, `value` aggregates over the rows of one " +
 			"input, `sql` is computed from other traits.", reflect.TypeFor[Trait]()},
 		{"Segments", "Named sets of profiles.", reflect.TypeFor[Segment]()},

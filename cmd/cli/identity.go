@@ -62,6 +62,7 @@ func drawIdentity(s screen, reports []*identity.Report) {
 			s.table([]column{left("refused by"), left("of"), right("values")}, rows)
 		}
 		drawPairs(s, r)
+		drawModels(s, r.Models)
 		if len(r.Moved) > 0 {
 			rows := make([][]string, len(r.Moved))
 			for i, m := range r.Moved {
@@ -129,3 +130,18 @@ func drawPairs(s screen, r *identity.Report) {
 		s.table([]column{left("rule"), left("block"), right("keys"), right("records"), right("pairs"), right("largest")}, rows)
 	}
 }
+
+// drawModels shows what the models have learned: by how many bits each level raises the odds that two records are one.
+func drawModels(s screen, models []identity.Model) {
+	for _, m := range models {
+		rows := make([][]string, len(m.Levels))
+		for i, l := range m.Levels {
+			rows[i] = []string{l.Comparison, l.Agreement, share(l.M), share(l.U), fmt.Sprintf("%+.1f", l.Bits)}
+		}
+		s.line("")
+		s.line("%s: two records at random are one with probability %.2g", m.Rule, m.Prior)
+		s.table([]column{left("column"), left("agreement"), right("of the same"), right("of others"), right("bits")}, rows)
+	}
+}
+
+func share(p float64) string { return fmt.Sprintf("%.3g %%", 100*p) }

@@ -47,6 +47,7 @@ func benches() []bench {
 		{"plan-postgres", "plan of 1 M rows × 12 columns in PostgreSQL, 1 % changed", benchPlanPostgres},
 		{"unchanged", "plan and run with nothing changed", benchUnchanged},
 		{"identity", "identity of 10.1 M edges, of a chain and of a hub", benchIdentity},
+		{"matching", "who is who in public sets of people, by rules", benchMatching},
 		{"delivery", "delivery to a local HTTP server", benchDelivery},
 		{"commit", "commit after 1 M delivered rows", benchCommit},
 		{"memory", "peak memory of delivering 1 M and 10 M rows", benchMemory},

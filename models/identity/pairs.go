@@ -101,6 +101,15 @@ func (b *builder) makeRecords(ctx context.Context, p *pairing) error {
 		typed += ", " + extra
 	}
 	keyed := "SELECT r.*"
+	if rule := p.match.Probability; rule != nil && rule.Terms() {
+		counted := map[int]bool{}
+		for _, n := range p.record.compared {
+			if !counted[n] {
+				keyed += fmt.Sprintf(", count(*) OVER (PARTITION BY %s) AS %s", columns[n], countColumn(p.level, n))
+			}
+			counted[n] = true
+		}
+	}
 	for j, block := range p.record.blocks {
 		var exprs, whole []string
 		for _, k := range block {

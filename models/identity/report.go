@@ -20,6 +20,7 @@ type Report struct {
 	Refused  []Refused `json:"refused"`
 	Matched  []Matched `json:"matched"` // by rules about pairs
 	Blocks   []Block   `json:"blocks"`
+	Models   []Model   `json:"models"`
 	Moved    []Moved   `json:"moved"`
 	Warnings []string  `json:"warnings"`
 }
@@ -60,7 +61,7 @@ const (
 
 // Health reads the report of what was built last.
 func Health(ctx context.Context, w warehouse.Warehouse, e *config.Entity, table, merges warehouse.Table) (*Report, error) {
-	r := &Report{Entity: e.Name, Sizes: []Size{}, Largest: []Large{}, Refused: []Refused{}, Matched: []Matched{}, Blocks: []Block{}, Moved: []Moved{}, Warnings: []string{}}
+	r := &Report{Entity: e.Name, Sizes: []Size{}, Largest: []Large{}, Refused: []Refused{}, Matched: []Matched{}, Blocks: []Block{}, Models: []Model{}, Moved: []Moved{}, Warnings: []string{}}
 	for _, t := range []warehouse.Table{table, merges} {
 		there, err := w.Exists(ctx, t)
 		if err != nil {

@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -16,6 +17,7 @@ const (
 	matchesTable = "_matches" // rule, a, b, score, pattern; a and b are values of the rule in identity_<entity>
 	reviewTable  = "_review"  // the same
 	blocksTable  = "_blocks"
+	modelsTable  = "_models" // rule, comparison, agreement, m, u, bits; the prior is the row without a comparison
 )
 
 // PairTable is one of these tables, by its suffix (config.MatchTables).
@@ -36,7 +38,7 @@ func comparesPairs(e *config.Entity) bool {
 
 // pairTables are the statements that write them: before, each on its own, and within the transaction.
 func (b *builder) pairTables(ctx context.Context) (before, within []string, err error) {
-	var matches, review, blocks []string
+	var matches, review, blocks, models []string
 	for _, p := range b.pairs {
 		of := fmt.Sprintf("SELECT %s AS rule, CASE WHEN va < vb THEN va ELSE vb END AS a, CASE WHEN va < vb THEN vb ELSE va END AS b, score, pattern FROM ", b.d.Text(p.match.Name))
 		matches = append(matches, fmt.Sprintf("%s%s AS f WHERE h IN (SELECT h FROM %s AS n WHERE level = %d)", of, p.found, b.linked, p.level+1))
@@ -45,6 +47,7 @@ func (b *builder) pairTables(ctx context.Context) (before, within []string, err 
 		} else {
 			review = append(review, of+p.found+" AS f WHERE FALSE")
 		}
+		models = append(models, b.modelRows(p)...)
 		for _, x := range p.blocks {
 			blocks = append(blocks, fmt.Sprintf("SELECT %s AS rule, %s AS block, %s AS keys, %s AS records, %s AS pairs, %s AS largest",
 				b.d.Text(x.Rule), b.d.Text(x.Block), b.number(x.Keys), b.number(x.Records), b.number(x.Pairs), b.number(x.Largest)))
@@ -53,7 +56,7 @@ func (b *builder) pairTables(ctx context.Context) (before, within []string, err 
 	for _, t := range []struct {
 		suffix string
 		parts  []string
-	}{{matchesTable, matches}, {reviewTable, review}, {blocksTable, blocks}} {
+	}{{matchesTable, matches}, {reviewTable, review}, {blocksTable, blocks}, {modelsTable, models}} {
 		if len(t.parts) == 0 {
 			continue
 		}
@@ -66,6 +69,24 @@ func (b *builder) pairTables(ctx context.Context) (before, within []string, err 
 		before, within = append(before, first...), append(within, then...)
 	}
 	return before, within, nil
+}
+
+// modelRows are a rule's model as queries of one row: m and u of each level, and by how many bits it raises the odds.
+func (b *builder) modelRows(p *pairing) []string {
+	if p.model == nil {
+		return nil
+	}
+	row := func(comparison, agreement string, m, u any, bits float64) string {
+		return fmt.Sprintf("SELECT %s AS rule, %s AS comparison, %s AS agreement, %s AS m, %s AS u, %s AS bits", b.d.Text(p.match.Name), b.d.Text(comparison), b.d.Text(agreement),
+			b.d.Cast(b.d.Value(m), warehouse.Float), b.d.Cast(b.d.Value(u), warehouse.Float), b.d.Cast(b.d.Value(bits), warehouse.Float))
+	}
+	out := []string{row("", "", p.model.prior, nil, logit(p.model.prior)/math.Ln2)}
+	for _, c := range p.model.comparisons {
+		for level, name := range c.names {
+			out = append(out, row(c.column, name, c.m[level], c.u[level], c.weight(level)/math.Ln2))
+		}
+	}
+	return out
 }
 
 func (b *builder) number(n int64) string { return b.d.Cast(b.d.Value(n), warehouse.Int) }
@@ -110,9 +131,67 @@ func (r *Report) pairs(ctx context.Context, b *builder, table warehouse.Table) e
 			return err
 		}
 	}
+	if err := r.models(ctx, b, table); err != nil {
+		return err
+	}
 	return b.each(ctx, "SELECT rule, block, keys, records, pairs, largest FROM "+b.d.Table(PairTable(table, blocksTable))+" AS t ORDER BY rule, pairs DESC, block", func(row []any) {
 		rule, _ := row[0].(string)
 		block, _ := row[1].(string)
 		r.Blocks = append(r.Blocks, Block{Rule: rule, Block: block, Keys: whole(row[2]), Records: whole(row[3]), Pairs: whole(row[4]), Largest: whole(row[5])})
 	})
+}
+
+// Model is a rule's, as it was fitted in the last build.
+type Model struct {
+	Rule   string  `json:"rule"`
+	Prior  float64 `json:"prior"` // the probability that two records at random are one
+	Levels []Agree `json:"levels"`
+}
+
+// Agree is a level of agreement: how probable it is among pairs that are one and among others, and by how many bits (twofold each) it
+// raises the odds.
+type Agree struct {
+	Comparison string  `json:"comparison"`
+	Agreement  string  `json:"agreement"`
+	M          float64 `json:"m"`
+	U          float64 `json:"u"`
+	Bits       float64 `json:"bits"`
+}
+
+// models reads the models, and warns of those that cannot be right.
+func (r *Report) models(ctx context.Context, b *builder, table warehouse.Table) error {
+	there, err := b.w.Exists(ctx, PairTable(table, modelsTable))
+	if err != nil || !there {
+		return err
+	}
+	place := map[string]int{}
+	for _, m := range b.spec.Entity.Match {
+		if m.Probability != nil {
+			place[m.Name] = len(r.Models)
+			r.Models = append(r.Models, Model{Rule: m.Name, Levels: []Agree{}})
+		}
+	}
+	err = b.each(ctx, "SELECT rule, comparison, agreement, m, u, bits FROM "+b.d.Table(PairTable(table, modelsTable))+" AS t ORDER BY rule, comparison, bits DESC, agreement", func(row []any) {
+		rule, _ := row[0].(string)
+		i, ok := place[rule]
+		if !ok {
+			return
+		}
+		a := Agree{}
+		a.Comparison, _ = row[1].(string)
+		a.Agreement, _ = row[2].(string)
+		a.M, _ = row[3].(float64)
+		a.U, _ = row[4].(float64)
+		a.Bits, _ = row[5].(float64)
+		if a.Comparison == "" {
+			r.Models[i].Prior = a.M
+			return
+		}
+		r.Models[i].Levels = append(r.Models[i].Levels, a)
+		if a.Agreement == "equal" && a.Bits <= 0 {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("match %s: that %s is equal speaks against two rows being one: the model found no pairs to learn from, or learned from the wrong ones; block by other columns",
+				rule, a.Comparison))
+		}
+	})
+	return err
 }
