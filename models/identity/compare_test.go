@@ -212,8 +212,11 @@ func comparisonsOf(t *rapid.T, d warehouse.Dialect) []*config.Comparison {
 	}
 	out := []*config.Comparison{rapid.SampledFrom(kinds).Draw(t, "last")}
 	for _, c := range []*config.Comparison{
-		{Column: "first_name", EditDistance: config.Numbers{1}}, {Column: "born", Within: []config.Within{{Days: 1}}}, {Column: "born", Within: []config.Within{{Days: 30}}},
-		{Column: "amount", Within: []config.Within{{Number: 5}}}, {Column: "city", Equal: true},
+		{Column: "first_name", EditDistance: config.Numbers{1}},
+		{Column: "born", Within: []config.Within{{Days: 1}}},
+		{Column: "born", Within: []config.Within{{Days: 30}}},
+		{Column: "amount", Within: []config.Within{{Number: 5}}},
+		{Column: "city", Equal: true},
 	} {
 		if !slices.ContainsFunc(out, func(x *config.Comparison) bool { return x.Column == c.Column }) && rapid.IntRange(0, 2).Draw(t, "with "+c.Column) == 0 {
 			out = append(out, c)

@@ -35,8 +35,16 @@ func TestSimilarity(t *testing.T) {
 		edits string
 		alike float64
 	}{
-		{"martha", "marhta", "2", 0.9611}, {"dwayne", "duane", "2", 0.84}, {"dixon", "dicksonx", "4", 0.8133}, {"jones", "johnson", "4", 0.8324},
-		{"abcvwxyz", "cabvwxyz", "2", 0.9583}, {"smith", "smith", "0", 1}, {"smith", "brown", "5", 0}, {"abcdxxxx", "abcdyyyy", "4", 0.6667}, {"a", "b", "1", 0}, {"smith", "smiths", "1", 0.9667},
+		{"martha", "marhta", "2", 0.9611},
+		{"dwayne", "duane", "2", 0.84},
+		{"dixon", "dicksonx", "4", 0.8133},
+		{"jones", "johnson", "4", 0.8324},
+		{"abcvwxyz", "cabvwxyz", "2", 0.9583},
+		{"smith", "smith", "0", 1},
+		{"smith", "brown", "5", 0},
+		{"abcdxxxx", "abcdyyyy", "4", 0.6667},
+		{"a", "b", "1", 0},
+		{"smith", "smiths", "1", 0.9667},
 	} {
 		a, b := d.Text(c.a), d.Text(c.b)
 		if expr, _ := d.EditDistance(a, b); one(expr) != c.edits {
