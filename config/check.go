@@ -266,6 +266,9 @@ func (c *checker) relations(p *Project) {
 				}
 			}
 		}
+		if len(e.Historical()) > 0 {
+			claim(e.Node, "entity", e.Name, "profiles_"+e.Name+"_history")
+		}
 	}
 	for _, s := range p.Segments {
 		claim(s.Node, "segment", s.Name, "segment_"+s.Name)
@@ -317,6 +320,7 @@ func (c *checker) entity(e *Entity) {
 	}
 	c.matches(e, identifiers)
 	c.decisions(e)
+	c.belongs(e)
 	for _, in := range e.Inputs {
 		if in.Name == "" && !in.Has("name") {
 			continue // graph says what is wrong with its from:
@@ -362,6 +366,31 @@ func (c *checker) profileColumns(e *Entity) {
 		claim(t.Node, "name", "trait", t.Name)
 		for _, name := range t.Names {
 			claim(t.Node, "names", "trait", name)
+		}
+	}
+}
+
+// belongs holds that each relation to another entity has a name of its own, which no column of the profiles has.
+func (c *checker) belongs(e *Entity) {
+	relations := newScope("relation")
+	columns := map[string]bool{"profile_id": true, "first_seen_at": true, "updated_at": true, "entered_at": true, "split": true, "shared": true}
+	for _, i := range e.Identifiers {
+		columns[strings.ToLower(i.Name)] = true
+	}
+	for _, t := range e.Traits {
+		for _, name := range append([]string{t.Name}, t.Names...) {
+			columns[strings.ToLower(name)] = true
+		}
+	}
+	for _, r := range e.Relations {
+		c.named(relations, r.Node, r.Name)
+		if r.Name != "" && columns[strings.ToLower(r.Name)] {
+			c.problem(r.At("name"), "config.relation", "relation %s has the name of a column of profiles", r.shown("name", r.Name)).
+				WithHint("%s.a could mean either: choose another name", r.shown("name", r.Name))
+		}
+		if r.good("on") && r.Has("on") && len(r.On) == 0 {
+			c.problem(r.At("on"), "config.relation", "relation %s does not say how the other is found", r.shown("name", r.Name)).
+				WithHint("on: {own_column: its_identifier}")
 		}
 	}
 }
@@ -443,7 +472,7 @@ func patternFault(err error, secret bool) string {
 	return strings.TrimPrefix(err.Error(), "error parsing regexp: ")
 }
 
-// trait holds that it has one of three forms: picked from inputs, aggregated over one input, or computed from other traits.
+// trait holds that it has one form: picked from inputs, aggregated over one input, or computed from other traits.
 func (c *checker) trait(t *Trait) {
 	name := t.shown("name", t.Name)
 	if t.Has("name") == t.Has("names") {
@@ -454,7 +483,7 @@ func (c *checker) trait(t *Trait) {
 		name = "of several columns"
 	}
 	var said []string
-	for _, k := range []string{"pick", "value", "sql"} {
+	for _, k := range []string{"pick", "value", "sql", "quintile"} {
 		if t.Has(k) {
 			said = append(said, k)
 		}
@@ -462,7 +491,7 @@ func (c *checker) trait(t *Trait) {
 	switch {
 	case len(said) == 0:
 		c.problem(t.Pos, "config.trait", "trait %s does not say what it is", name).
-			WithHint("pick + from, value + from, or sql")
+			WithHint("pick + from, value + from, sql, or quintile")
 		return
 	case len(said) > 1:
 		c.problem(t.At(said[1]), "config.trait", "trait %s has both %s and %s", name, said[0], said[1]).WithHint("keep one of them")
@@ -471,20 +500,21 @@ func (c *checker) trait(t *Trait) {
 	c.traitForm(t, said[0], name)
 }
 
-// traitForm checks what may and must stand beside pick, value or sql.
+// traitForm checks what may and must stand beside pick, value, sql or quintile.
 func (c *checker) traitForm(t *Trait, form, name string) {
 	allowed := map[string][]string{
-		"pick":  {"from", "order_by", "where", "max_age", "within", "default"},
-		"value": {"from", "where", "within", "default"},
-		"sql":   {"default"},
+		"pick":     {"from", "order_by", "where", "max_age", "within", "default"},
+		"value":    {"from", "where", "within", "default"},
+		"sql":      {"default"},
+		"quintile": {"order", "default"},
 	}[form]
-	for _, k := range []string{"from", "order_by", "where", "within", "max_age"} {
+	for _, k := range []string{"from", "order_by", "where", "within", "max_age", "order"} {
 		if t.Has(k) && !slices.Contains(allowed, k) {
 			c.problem(t.At(k), "config.trait", "%s means nothing beside %s in trait %s", k, form, name)
 		}
 	}
 	switch {
-	case form != "sql" && len(t.From) == 0:
+	case (form == "pick" || form == "value") && len(t.From) == 0:
 		c.problem(t.Pos, "config.trait", "trait %s lacks \"from\"", name).WithHint("%s", fromHint(form))
 	case form == "value" && len(t.From) > 1:
 		c.problem(t.At("from"), "config.trait", "an aggregate reads one input, not %d", len(t.From))
@@ -492,6 +522,8 @@ func (c *checker) traitForm(t *Trait, form, name string) {
 		c.problem(t.At("names"), "config.trait", "names go with pick: several columns from one and the same row")
 	case t.Pick == "first" && !t.Has("order_by"):
 		c.problem(t.Pos, "config.trait", "trait %s picks the first by no order", name).WithHint("order_by: \"updated_at desc\"")
+	case t.Pick == "most_frequent" && t.Has("order_by"):
+		c.problem(t.At("order_by"), "config.trait", "order_by orders rows, and trait %s counts values", name).WithHint("of equally frequent ones the most recent is picked")
 	}
 }
 

@@ -226,7 +226,7 @@ type Entity struct {
 	Identifiers []*Identifier     `yaml:"identifiers" doc:"What it is known by, in order of trust."`
 	Inputs      []*Input          `yaml:"inputs" doc:"The relations that tell about it."`
 	Match       []*Match          `yaml:"match" doc:"Rules that join profiles which share no identifier."`
-	Relations   []*Relation       `yaml:"relations" dray:"unsupported" doc:"Other entities it belongs to."`
+	Relations   []*Relation       `yaml:"relations" doc:"Other entities it belongs to: a name, and how a profile finds the other's."`
 	Consent     map[string]string `yaml:"consent" doc:"purpose: the boolean trait that allows it."`
 	Guard       *EntityGuard      `yaml:"guard" doc:"Stops a build that merges too much."`
 	Decisions   *Decisions        `yaml:"decisions" doc:"Pairs that always, or never, belong together, whatever the rules say."`
@@ -327,12 +327,12 @@ type Probability struct {
 	TermFrequency *bool         `yaml:"term_frequency" dray:"default=true" doc:"Agreement on a rare value weighs more than on a frequent one."`
 }
 
-// Relation joins another entity. It is read, and refused until it is built.
+// Relation joins another entity.
 type Relation struct {
 	Node
-	Name   string            `yaml:"name" doc:"As in account.mrr."`
-	Entity string            `yaml:"entity" doc:"The other entity."`
-	On     map[string]string `yaml:"on" doc:"own column: the other's identifier."`
+	Name   string            `yaml:"name" dray:"required" doc:"As in account.mrr."`
+	Entity string            `yaml:"entity" dray:"required" doc:"The other entity."`
+	On     map[string]string `yaml:"on" dray:"required" doc:"own trait or identifier: the other's identifier that has the same value. Of several, all must name one and the same profile."`
 }
 
 // EntityGuard stops an identity build that merges too much.
@@ -360,20 +360,39 @@ func (e *Entity) Limited() bool {
 	return e.Decisions != nil && (len(e.Decisions.Never) > 0 || e.Decisions.From != "")
 }
 
-// Trait is a column of a profile. Three forms: pick, aggregate (from one input + value), sql over other traits.
+// Historical names the columns of profiles whose values are kept with their times, in the file's order.
+func (e *Entity) Historical() []string {
+	var out []string
+	for _, t := range e.Traits {
+		switch {
+		case !t.History:
+		case len(t.Names) > 0:
+			out = append(out, t.Names...)
+		default:
+			out = append(out, t.Name)
+		}
+	}
+	return out
+}
+
+// Trait is a column of a profile. Four forms: pick, aggregate (from one input + value), sql over other traits, and the fifth of all
+// profiles that another one falls into.
 type Trait struct {
 	Node
-	Name    string   `yaml:"name" doc:"The column."`
-	Names   []string `yaml:"names" doc:"Several columns, picked from one and the same row."`
-	Pick    string   `yaml:"pick" dray:"enum=most_recent|oldest|most_frequent|source_order|longest|min|max|first" doc:"Which of several values survives. NULL and '' are never picked."`
-	From    Strings  `yaml:"from" doc:"pick: input.column, one or several in order (with names: inputs). value: one input."`
-	OrderBy string   `yaml:"order_by" doc:"Decides for pick: first."`
-	Value   string   `yaml:"value" doc:"An aggregate over an input's rows: sum(amount)."`
-	SQL     string   `yaml:"sql" doc:"A scalar expression over other traits."`
-	Where   string   `yaml:"where" doc:"Only rows of the input that fulfil this SQL."`
-	Within  Duration `yaml:"within" doc:"Only rows at most this old."`
-	MaxAge  Duration `yaml:"max_age" doc:"A picked value older than this counts as none."`
-	Default any      `yaml:"default" doc:"Instead of NULL."`
+	Name     string   `yaml:"name" doc:"The column."`
+	Names    []string `yaml:"names" doc:"Several columns, picked from one and the same row."`
+	Pick     string   `yaml:"pick" dray:"enum=most_recent|oldest|most_frequent|source_order|longest|min|max|first" doc:"Which of several values survives. NULL and '' are never picked."`
+	From     Strings  `yaml:"from" doc:"pick: input.column, one or several in order (with names: inputs). value: one input."`
+	OrderBy  string   `yaml:"order_by" doc:"Decides for pick: first; for the others, among rows that they find equal."`
+	Value    string   `yaml:"value" doc:"An aggregate over an input's rows: sum(amount)."`
+	SQL      string   `yaml:"sql" doc:"A scalar expression over other traits, and over those of a relation: account.mrr."`
+	Quintile string   `yaml:"quintile" doc:"The trait or identifier, a number or a time, by which the profiles are cut into fifths: 1 to 5, 5 for the highest values. Equal values are in one fifth, NULL in none."`
+	Order    string   `yaml:"order" dray:"enum=asc|desc,default=asc" doc:"quintile: desc gives 1 to the highest values."`
+	Where    string   `yaml:"where" doc:"Only rows of the input that fulfil this SQL."`
+	Within   Duration `yaml:"within" doc:"Only rows at most this old."`
+	MaxAge   Duration `yaml:"max_age" doc:"pick: a value older than this counts as none, and is not picked."`
+	Default  any      `yaml:"default" doc:"Instead of NULL."`
+	History  bool     `yaml:"history" doc:"true: profiles_<entity>_history keeps which value it had from when to when."`
 }
 
 // Segment is a named set of profiles: a tree of conditions, or SQL that gives profile_id; narrowed, in this order, by Exclusive, Top
@@ -429,7 +448,7 @@ type Condition struct {
 	Any []*Condition `yaml:"any" doc:"At least one of these holds."`
 	Not *Condition   `yaml:"not" doc:"This is not true (NULL included)."`
 
-	Trait string `yaml:"trait" doc:"This trait, compared by one operator."`
+	Trait string `yaml:"trait" doc:"This trait, or one of a relation (account.mrr), compared by one operator."`
 	Op    string `yaml:"-"` // eq ne gt gte lt lte one_of none_of between contains starts_with is_null older_than within within_next
 	Value any    `yaml:"-"` // scalar, []any, bool (is_null) or Duration
 

@@ -53,12 +53,8 @@ func (r *resolver) checkEntities() {
 		for _, purpose := range slices.Sorted(maps.Keys(e.Consent)) {
 			r.mustBeColumn(e, e.Consent[purpose], e.At("consent"), "entity.consent")
 		}
-		for _, t := range e.Traits {
-			for _, from := range t.From {
-				input, _, _ := strings.Cut(from, ".")
-				r.mustBeInput(e, input, t.At("from"), "trait.from")
-			}
-		}
+		r.checkRelations(e)
+		r.checkTraits(e)
 	}
 }
 
@@ -128,7 +124,10 @@ func (r *resolver) sameEntity(segment string, e *config.Entity, pos diag.Pos, co
 // checkCondition checks a tree of conditions on profiles that have these columns beside their own.
 func (r *resolver) checkCondition(c *config.Condition, e *config.Entity, beside ...string) {
 	walk(c, func(c *config.Condition) {
-		if c.Trait != "" {
+		switch other, column := r.related(e, c.Trait, c.At("trait"), "condition.trait"); {
+		case other != nil:
+			r.mustBeColumn(other, column, c.At("trait"), "condition.trait")
+		case c.Trait != "" && !strings.Contains(c.Trait, "."):
 			r.mustBeColumn(e, c.Trait, c.At("trait"), "condition.trait", beside...)
 		}
 		if c.Did != "" {

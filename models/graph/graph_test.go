@@ -109,6 +109,10 @@ func withSync(keys string) string {
 	return shop + "syncs:\n  - name: s\n    " + strings.ReplaceAll(strings.TrimSpace(keys), "\n", "\n    ") + "\n"
 }
 
+// oneEntity has the inputs x, without a time, and y; its traits may follow, from line 7.
+const oneEntity = "sources: [{name: r, tables: [{name: x}, {name: y}]}]\nentities:\n  - name: e\n    identifiers: [{name: id}]\n" +
+	"    inputs: [{from: \"source('r', 'x')\", identifiers: {id: id}}, {from: \"source('r', 'y')\", identifiers: {id: id}, at: ts}]\n"
+
 func TestProblems(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -235,6 +239,41 @@ func TestProblems(t *testing.T) {
 				"p.yaml:7:50: input x has no at:, and this needs to know when (add at: with the column that says when to input x)",
 				"p.yaml:8:48: input x has no at:", "p.yaml:9:74: input x has no at:", "p.yaml:10:60: input x has no at:",
 			},
+		},
+		"traits that need each other": {
+			yaml: oneEntity + "    traits:\n      - {name: a, sql: b + 1}\n      - {name: b, quintile: c}\n      - {name: c, sql: \"{{ 'a' }} * 2 -- b\"}\n      - {name: d, sql: \"'d' || length(c)\"}\n      - {name: length, sql: length(id)}\n",
+			want: []string{"p.yaml:7:24: traits need each other: a → b → c → a (one of them must do without the other)"},
+		},
+		"windows of traits without a time": {
+			yaml: oneEntity + "    traits:\n      - {name: a, from: x, value: count(*), within: 30 days}\n      - {name: b, pick: max, from: [y.v, x.v], max_age: 3d}\n" +
+				"      - {name: c, pick: most_recent, from: [x.v]}\n      - {name: d, pick: most_recent, from: [x.v, y.v]}\n      - {name: f, pick: max, from: [x.v]}\n      - {name: g, quintile: aa}\n",
+			want: []string{
+				"p.yaml:7:53: input x has no at:, and this needs to know when (add at: with the column that says when to input x)",
+				"p.yaml:8:57: input x has no at:", "p.yaml:9:25: pick: most_recent needs to know when, and input x has no at:",
+				`p.yaml:12:29: entity "e" has no trait or identifier "aa" (did you mean a?)`,
+			},
+		},
+		"relations": {
+			yaml: "entities:\n  - name: e\n    identifiers: [{name: id}, {name: firm_id}]\n    relations:\n      - {name: firm, entity: firm, on: {firm_id: idd}}\n      - {name: x, entity: firms, on: {firm_id: id}}\n      - {name: y, entity: firm, on: {frm_id: id}}\n" +
+				"    traits: [{name: a, sql: \"coalesce(firm.sise, x.z, y.size)\"}]\n  - name: firm\n    identifiers: [{name: id}]\n    traits: [{name: size, sql: \"1\"}]\n" +
+				"segments:\n  - {name: s, entity: e, where: {any: [{trait: firm.sise, gt: 1}, {trait: firm.size, gt: 1}, {trait: frm.size, gt: 1}]}}\n  - {name: t, entity: firm, where: {trait: e.id, eq: 1}}\n",
+			want: []string{
+				`p.yaml:5:50: entity "firm" has no identifier "idd" (did you mean id?)`, `p.yaml:6:27: there is no entity "firms" (did you mean firm?)`,
+				`p.yaml:7:46: entity "e" has no trait or identifier "frm_id" (did you mean firm_id?)`,
+				`p.yaml:8:29: entity "firm" has no trait or identifier "sise" (did you mean size?)`,
+				`p.yaml:13:48: entity "firm" has no trait or identifier "sise"`, `p.yaml:13:102: entity "e" has no relation "frm" (did you mean firm?)`,
+				`p.yaml:14:44: entity "firm" has no relation "e" (add to it: relations: [{name: e, entity: ENTITY, on: {OWN_COLUMN: ITS_IDENTIFIER}}])`,
+			},
+		},
+		"entities in a circle": {
+			yaml: "entities:\n  - name: e\n    identifiers: [{name: id}]\n    relations: [{name: firm, entity: firm, on: {id: id}}]\n    traits: [{name: size, sql: firm.size}]\n" +
+				"  - name: firm\n    identifiers: [{name: id}]\n    inputs: [{name: people, from: profiles('e'), identifiers: {id: id}}]\n    traits: [{name: size, from: people, value: count(*)}]\n" +
+				"segments:\n  - {name: s, entity: e, where: {trait: firm.size, gt: 1}}\n",
+			want: []string{"p.yaml:2:5: these read each other in a circle: e → firm → e"},
+		},
+		"an entity that reads itself": {
+			yaml: "entities:\n  - name: e\n    identifiers: [{name: id}, {name: friend}]\n    relations: [{name: friend_, entity: e, on: {friend: id}}]\n    traits: [{name: a, sql: friend_.id}]\n",
+			want: []string{`entity "e" reads its own profiles while they are made (a relation to itself may be used in conditions`},
 		},
 		"sent": {
 			yaml: withSync("segment: vips\nwhere: {all: [{sent: ss}, {sent: m}, {sent: other}, {sent: s, within: 91d}, {sent: s, within: 90d}]}\ndestination: hook\nobject: any\nmode: upsert\nkey: {id: profile_id}") +

@@ -68,12 +68,6 @@ type keeper struct {
 	of map[ID]kept
 }
 
-// backslash tells whether a backslash escapes in the literals of the project's engine.
-func (k *keeper) backslash() bool {
-	w := k.g.Project.Warehouse
-	return w != nil && (w.Type == "bigquery" || w.Type == "snowflake")
-}
-
 func (k *keeper) source(n *Node) lineage.Columns {
 	out := lineage.Columns{}
 	for name, c := range columnsOf(n) {
@@ -203,7 +197,7 @@ func (k *keeper) entity(n *Node) kept {
 	for size := -1; size != len(out.columns); {
 		size = len(out.columns)
 		for _, t := range n.Entity.Traits {
-			for name, origin := range k.trait(t, inputs, out.columns) {
+			for name, origin := range k.trait(n.Entity, t, inputs, out.columns) {
 				out.columns[strings.ToLower(name)] = origin
 			}
 		}
@@ -212,7 +206,7 @@ func (k *keeper) entity(n *Node) kept {
 }
 
 // trait is which of a trait's columns may not be sent.
-func (k *keeper) trait(t *config.Trait, inputs map[string]lineage.Columns, profile lineage.Columns) map[string]string {
+func (k *keeper) trait(e *config.Entity, t *config.Trait, inputs map[string]lineage.Columns, profile lineage.Columns) map[string]string {
 	out := map[string]string{}
 	for _, from := range t.From {
 		input, column, _ := strings.Cut(from, ".")
@@ -234,17 +228,30 @@ func (k *keeper) trait(t *config.Trait, inputs map[string]lineage.Columns, profi
 		}
 	}
 	if t.SQL != "" {
-		if origin := lineage.Expression(k.plain(t.SQL), k.backslash(), profile); origin != "" {
+		if origin := k.derived(e, k.plain(t.SQL), profile); origin != "" {
 			out[t.Name] = origin
 		}
+	}
+	if origin := profile[strings.ToLower(t.Quintile)]; origin != "" {
+		out[t.Name] = origin
 	}
 	return out
 }
 
-// plain is a text of YAML without Jinja; as it stands where that cannot be rendered, which was reported before.
-func (k *keeper) plain(sql string) string {
-	env := k.env(&Node{Kind: Sync}, map[ID]bool{})
-	out, err := k.g.Jinja.Render(jinja.Text{SQL: sql}, env)
+// derived is which column that may not be sent an expression over profiles, and over those of relations, is made of.
+func (k *keeper) derived(e *config.Entity, sql string, profile lineage.Columns) string {
+	for _, m := range lineage.Members(sql, k.backslash(), IsRelation(e)) {
+		if origin := k.of[MakeID(Entity, RelationOf(e, m.Of).Entity)].columns[m.Name]; origin != "" {
+			return origin
+		}
+	}
+	own := lineage.Replace(sql, k.backslash(), IsRelation(e), func(lineage.Member) string { return "NULL" })
+	return lineage.Expression(own, k.backslash(), profile)
+}
+
+// plain is a text of YAML without Jinja; as it stands where that cannot be rendered, which is reported where it is read.
+func (r *resolver) plain(sql string) string {
+	out, err := r.g.Jinja.Render(jinja.Text{SQL: sql}, r.env(&Node{Kind: Sync}, map[ID]bool{}))
 	if err != nil {
 		return sql
 	}

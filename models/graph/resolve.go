@@ -178,6 +178,9 @@ func (r *resolver) linkEntity(n *Node, parents map[ID]bool, reads func(jinja.Tex
 		if s, ok := t.Default.(string); ok {
 			reads(jinja.Text{SQL: s, Pos: t.TextAt("default")})
 		}
+		for _, other := range r.relatives(n.Entity, t) {
+			parents[other] = true
+		}
 	}
 }
 
@@ -187,7 +190,7 @@ func (r *resolver) linkSegment(n *Node, parents map[ID]bool, reads func(jinja.Te
 		parents[MakeID(Entity, s.Entity)] = true
 	}
 	reads(jinja.Text{SQL: s.SQL, Pos: s.TextAt("sql")})
-	r.linkCondition(s.Where, parents, reads)
+	r.linkCondition(s.Where, s.Entity, parents, reads)
 	for _, name := range s.Exclusive {
 		r.mustExist(Segment, name, s.At("exclusive"), "segment.exclusive")
 	}
@@ -198,8 +201,14 @@ func (r *resolver) linkSegment(n *Node, parents map[ID]bool, reads func(jinja.Te
 	}
 }
 
-func (r *resolver) linkCondition(c *config.Condition, parents map[ID]bool, reads func(jinja.Text)) {
+// linkCondition finds what a condition reads; entity is the one whose profiles it is about, if it is about any.
+func (r *resolver) linkCondition(c *config.Condition, entity string, parents map[ID]bool, reads func(jinja.Text)) {
 	walk(c, func(c *config.Condition) {
+		if of, _, dotted := strings.Cut(c.Trait, "."); dotted && r.g.Node(Entity, entity) != nil {
+			if rel := RelationOf(r.g.Node(Entity, entity).Entity, of); rel != nil && r.g.Node(Entity, rel.Entity) != nil {
+				parents[MakeID(Entity, rel.Entity)] = true
+			}
+		}
 		if c.In != "" && r.mustExist(Segment, c.In, c.At("in"), "condition.in") {
 			parents[MakeID(Segment, c.In)] = true
 		}
@@ -227,7 +236,11 @@ func (r *resolver) linkSync(n *Node, parents map[ID]bool, reads func(jinja.Text)
 	if s.Model != "" {
 		r.reads(s.Model, s.At("model"), parents)
 	}
-	r.linkCondition(s.Where, parents, reads)
+	entity := s.Entity
+	if of := r.g.Node(Segment, s.Segment); of != nil {
+		entity = of.Segment.Entity
+	}
+	r.linkCondition(s.Where, entity, parents, reads)
 	for _, f := range s.Fields {
 		reads(jinja.Text{SQL: f.SQL, Pos: f.TextAt("sql")})
 		for _, name := range f.Segments {

@@ -90,6 +90,11 @@ func (s *sorter) cycle(id ID) {
 	if node.Model != nil && !node.Model.SQLPos.IsZero() {
 		pos = node.Model.SQLPos
 	}
+	if len(members) == 2 && node.Entity != nil {
+		s.problems.Add(diag.At(pos, "graph.cycle", "entity %q reads its own profiles while they are made", node.Name).
+			WithHint("a relation to itself may be used in conditions, not in traits; an input cannot be its own profiles"))
+		return
+	}
 	if len(members) == 2 {
 		s.problems.Add(diag.At(pos, "graph.cycle", "%s %q reads itself", node.Kind, node.Name).
 			WithHint("the relation a model builds is {{ this }}, inside {%% if is_incremental() %%}"))

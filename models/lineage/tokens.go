@@ -20,6 +20,7 @@ const (
 type token struct {
 	kind kind
 	text string
+	at   span // in the text's bytes
 }
 
 // name tells whether the token may be an identifier.
@@ -32,6 +33,7 @@ func (t token) sign(s string) bool { return t.kind == sign && t.text == s }
 // tokens cuts SQL. Where backslash is set, a backslash escapes in literals (BigQuery, Snowflake).
 func tokens(sql string, backslash bool) []token {
 	var out []token
+	add := func(k kind, body string, at, n int) { out = append(out, token{k, body, span{at, at + n}}) }
 	for i := 0; i < len(sql); {
 		rest := sql[i:]
 		switch c := sql[i]; {
@@ -45,17 +47,17 @@ func tokens(sql string, backslash bool) []token {
 			if c == '\'' {
 				k = text
 			}
-			out = append(out, token{k, strings.ToLower(body)})
+			add(k, strings.ToLower(body), i, n)
 			i += n
 		case c == '$' && dollar(rest) > 0:
-			out = append(out, token{kind: text})
+			add(text, "", i, dollar(rest))
 			i += dollar(rest)
 		case c >= '0' && c <= '9':
 			n := 1
 			for n < len(rest) && (rest[n] == '.' || rest[n] == '_' || isLetter(rune(rest[n])) || unicode.IsDigit(rune(rest[n]))) {
 				n++
 			}
-			out = append(out, token{number, rest[:n]})
+			add(number, rest[:n], i, n)
 			i += n
 		case unicode.IsSpace(rune(c)):
 			i++
@@ -66,14 +68,14 @@ func tokens(sql string, backslash bool) []token {
 				if n < 0 {
 					n = len(rest)
 				}
-				out = append(out, token{word, strings.ToLower(rest[:n])})
+				add(word, strings.ToLower(rest[:n]), i, n)
 				i += n
 				continue
 			}
 			if strings.HasPrefix(rest, "::") || strings.HasPrefix(rest, "|>") {
 				size = 2
 			}
-			out = append(out, token{sign, rest[:size]})
+			add(sign, rest[:size], i, size)
 			i += size
 		}
 	}
