@@ -98,7 +98,7 @@ func (b *builder) candidates(ctx context.Context, t *trait) ([]candidate, error)
 		timed = timed || c.in.seen != ""
 		out = append(out, c)
 	}
-	if len(problems) == 0 && !timed && (t.Pick == "most_recent" || t.Pick == "oldest") {
+	if len(problems) == 0 && !timed && t.OrderBy == "" && (t.Pick == "most_recent" || t.Pick == "oldest") {
 		problems.Add(diag.At(t.Node.At("pick"), "trait.at", "pick: %s needs to know when: no input of %s has at:", t.Pick, strings.Join(names, ", ")).
 			WithHint("add at: to the input, or pick: first with order_by:"))
 	}
@@ -202,8 +202,18 @@ func (b *builder) common(candidates []candidate, value int) string {
 	return typ
 }
 
-// keys is the order of a pick among the rows of one input, without the last ties.
+// keys is the order of a pick among the rows of one input, without the last ties: the pick's own, then what order_by says.
 func (b *builder) keys(t *trait, c candidate) ([]key, error) {
+	keys, err := b.own(t, c)
+	if err != nil || t.OrderBy == "" {
+		return keys, err
+	}
+	then, err := b.orderBy(t)
+	return append(keys, then...), err
+}
+
+// own is the order of a pick without order_by.
+func (b *builder) own(t *trait, c candidate) ([]key, error) {
 	when := key{b.d.Cast("NULL", warehouse.Timestamp), true, last}
 	if c.in.seen != "" {
 		when.expr = c.in.seen
@@ -221,7 +231,7 @@ func (b *builder) keys(t *trait, c candidate) ([]key, error) {
 	case "max":
 		return []key{{c.values[0], true, never}}, nil
 	case "first":
-		return b.orderBy(t)
+		return nil, nil
 	default:
 		return nil, diag.At(t.Node.At("pick"), "trait.pick", "there is no pick %q", t.Pick)
 	}

@@ -19,13 +19,15 @@ import (
 
 // Spec is everything Build needs. Prior is the last real build's table (it may not exist): updated_at is kept from it.
 type Spec struct {
-	Entity   *config.Entity
-	Inputs   []identity.Input
-	Identity warehouse.Table // as identity.Build wrote it
+	Entity    *config.Entity
+	Inputs    []identity.Input
+	Identity  warehouse.Table // as identity.Build wrote it
+	Relations []Related       // of the entity, as they were built
 	// Decisions is the FROM item of decisions.from; "" = there is none.
 	Decisions string
 
 	Target, Prior warehouse.Table
+	History       warehouse.Table // of traits with history; the zero Table = not written
 
 	AsOf time.Time
 	// Render renders Jinja in expressions; nil leaves them as they are.
@@ -38,7 +40,7 @@ type Result struct {
 	Changed  int64 // profiles that are new or whose traits or identifiers changed
 }
 
-// Build writes Target, in one statement at the end; it is safe to repeat after any failure.
+// Build writes Target, in one statement or transaction at the end; it is safe to repeat after any failure.
 func Build(ctx context.Context, w warehouse.Warehouse, spec Spec) (Result, error) {
 	b := &builder{w: w, d: w.Dialect(), spec: spec, inputs: map[string]*input{}}
 	defer b.drop(ctx)
@@ -75,7 +77,14 @@ func (b *builder) build(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, b.blame(ctx, traits, err)
 	}
-	return b.finish(ctx, record)
+	columns, err := b.w.Columns(ctx, "SELECT * FROM "+record)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := b.checkQuintiles(traits, columns); err != nil {
+		return Result{}, err
+	}
+	return b.finish(ctx, record, columns)
 }
 
 // identifierColumns are the identifiers that are columns: all but those said to be none and those a trait replaces.
@@ -173,10 +182,16 @@ func (b *builder) recordQuery(traits []*trait) string {
 		fmt.Fprintf(&from, "\nLEFT JOIN %s AS %s ON %[2]s.%s = base.profile_id", p.table, p.name, owner)
 	}
 	query := "SELECT " + strings.Join(columns, ", ") + "\nFROM " + from.String()
+	joined := map[string]bool{}
 	for _, layer := range layers(traits) {
+		query = b.ranks(b.withRelations(query, layer, traits, joined), layer)
 		scalars := []string{"*"}
 		for _, t := range layer {
-			scalars = append(scalars, b.withDefault(t.scalar, t.Default)+" AS "+b.d.Quote(t.Name))
+			scalar := t.scalar
+			if t.Quintile != "" {
+				scalar = b.quintile(t)
+			}
+			scalars = append(scalars, b.withDefault(scalar, t.Default)+" AS "+b.d.Quote(t.Name))
 		}
 		query = "SELECT " + strings.Join(scalars, ", ") + "\nFROM (" + query + ") AS t"
 	}
@@ -184,7 +199,7 @@ func (b *builder) recordQuery(traits []*trait) string {
 }
 
 // finish puts the profiles in place: those that did not change keep their updated_at.
-func (b *builder) finish(ctx context.Context, record string) (Result, error) {
+func (b *builder) finish(ctx context.Context, record string, columns []warehouse.Column) (Result, error) {
 	d := b.d
 	names := b.columnNames()
 	quoted := make([]string, len(names))
@@ -199,7 +214,7 @@ func (b *builder) finish(ctx context.Context, record string) (Result, error) {
 	first, updated, from := "coalesce(n.first_seen_at, "+now+")", now, record+" AS n"
 	if prior != nil {
 		first = "coalesce(n.first_seen_at, p.first_seen_at, " + now + ")"
-		updated = fmt.Sprintf("CASE WHEN p.profile_id IS NOT NULL AND %s THEN p.updated_at ELSE %s END", b.unchanged(ctx, record, names, prior), now)
+		updated = fmt.Sprintf("CASE WHEN p.profile_id IS NOT NULL AND %s THEN p.updated_at ELSE %s END", b.unchanged(columns, names, prior), now)
 		from += fmt.Sprintf(" LEFT JOIN %s AS p ON p.profile_id = n.profile_id", d.Table(b.spec.Prior))
 	}
 	if identity.Limited(b.spec.Entity) {
@@ -207,7 +222,11 @@ func (b *builder) finish(ctx context.Context, record string) (Result, error) {
 	}
 	query := fmt.Sprintf("SELECT %s, %s AS first_seen_at, %s AS updated_at\nFROM %s",
 		strings.Join(append([]string{"n.profile_id"}, quoted...), ", "), first, updated, from)
-	if _, err := b.w.Exec(ctx, d.CreateTableAs(b.spec.Target, query)); err != nil {
+	kept, err := b.history(ctx, record, columns)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := b.put(ctx, query, kept); err != nil {
 		return Result{}, err
 	}
 	n, err := b.ints(ctx, fmt.Sprintf("SELECT count(*), count(CASE WHEN updated_at = %s THEN 1 END) FROM %s", now, d.Table(b.spec.Target)))
@@ -250,25 +269,34 @@ func (b *builder) priorColumns(ctx context.Context) (map[string]warehouse.Column
 	return out, nil
 }
 
-// unchanged compares every column with the prior build's; one that is new there changes the profiles for which it is not NULL.
-func (b *builder) unchanged(ctx context.Context, record string, names []string, prior map[string]warehouse.Column) string {
-	types := map[string]string{}
-	if columns, err := b.w.Columns(ctx, "SELECT * FROM "+record); err == nil {
-		for _, c := range columns {
-			types[strings.ToLower(c.Name)] = c.Type
-		}
+// unchanged compares every column with the prior build's; one that is new there changes the profiles for which it is not NULL. Lists are
+// compared without their order: an aggregate need not keep it.
+func (b *builder) unchanged(record []warehouse.Column, names []string, prior map[string]warehouse.Column) string {
+	columns := map[string]warehouse.Column{}
+	for _, c := range record {
+		columns[strings.ToLower(c.Name)] = c
 	}
 	same := []string{"TRUE"}
 	for _, name := range names {
 		now, was := "n."+b.d.Quote(name), "p."+b.d.Quote(name)
+		column := columns[strings.ToLower(name)]
 		old, ok := prior[strings.ToLower(name)]
 		switch {
 		case !ok:
 			same = append(same, now+" IS NULL")
-		case old.Type == types[strings.ToLower(name)]:
+		case old.Type == column.Type && column.Kind == warehouse.JSON:
+			value := func(expr string) string { return b.d.Comparable(b.d.SortArray(expr, column), column) }
+			same = append(same, value(now)+" IS NOT DISTINCT FROM "+value(was))
+		case old.Type == column.Type:
 			same = append(same, now+" IS NOT DISTINCT FROM "+was)
 		default: // of another type: the same when it reads the same
-			same = append(same, b.d.Cast(now, warehouse.Text)+" IS NOT DISTINCT FROM "+b.d.Cast(was, warehouse.Text))
+			text := func(expr string, c warehouse.Column) string {
+				if c.Kind == warehouse.JSON {
+					expr = b.d.Wire(expr, c)
+				}
+				return b.d.Cast(expr, warehouse.Text)
+			}
+			same = append(same, text(now, column)+" IS NOT DISTINCT FROM "+text(was, old))
 		}
 	}
 	return strings.Join(same, " AND ")

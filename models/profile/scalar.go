@@ -2,80 +2,15 @@ package profile
 
 import (
 	"regexp"
-	"slices"
 	"strings"
-
-	"github.com/dray-dev/dray/internal/diag"
 )
 
-// words are the names in an SQL expression: literals and comments are skipped, quoted names count.
-var words = regexp.MustCompile(`'(?:[^']|'')*'|--[^\n]*|(?s:/\*.*?\*/)|"(?:[^"]|"")*"|[\p{L}_][\p{L}\p{N}_]*`)
-
-// namesIn lists the names an expression mentions, in lower case.
-func namesIn(sql string) []string {
-	var out []string
-	for _, word := range words.FindAllString(sql, -1) {
-		switch {
-		case word[0] == '\'', strings.HasPrefix(word, "--"), strings.HasPrefix(word, "/*"):
-		case word[0] == '"':
-			out = append(out, strings.ToLower(strings.ReplaceAll(word[1:len(word)-1], `""`, `"`)))
-		default:
-			out = append(out, strings.ToLower(word))
-		}
-	}
-	return out
-}
-
-// order finds which scalar traits each scalar trait needs, and names cycles.
-func (b *builder) order(traits []*trait) error {
-	scalars := map[string]*trait{}
-	for _, t := range traits {
-		if t.scalar != "" {
-			scalars[strings.ToLower(t.Name)] = t
-		}
-	}
-	for _, t := range scalars {
-		for _, name := range namesIn(t.scalar) {
-			if _, ok := scalars[name]; ok && !slices.Contains(t.needs, name) {
-				t.needs = append(t.needs, name)
-			}
-		}
-	}
-	done := map[string]bool{}
-	for _, t := range traits {
-		if t.scalar == "" {
-			continue
-		}
-		if cycle := findCycle(scalars, strings.ToLower(t.Name), nil, done); cycle != nil {
-			return diag.At(t.Node.At("sql"), "trait.cycle", "traits need each other: %s", strings.Join(cycle, " -> "))
-		}
-	}
-	return nil
-}
-
-// findCycle walks what a trait needs; it gives the names from the first that returns to itself.
-func findCycle(scalars map[string]*trait, name string, path []string, done map[string]bool) []string {
-	if done[name] {
-		return nil
-	}
-	if i := slices.Index(path, name); i >= 0 {
-		return append(slices.Clone(path[i:]), name)
-	}
-	for _, need := range scalars[name].needs {
-		if cycle := findCycle(scalars, need, append(path, name), done); cycle != nil {
-			return cycle
-		}
-	}
-	done[name] = true
-	return nil
-}
-
-// layers puts the scalar traits, which have no cycle, in an order of queries: each needs only traits of layers before it.
+// layers puts the derived traits, which have no cycle, in an order of queries: each needs only traits of layers before it.
 func layers(traits []*trait) [][]*trait {
 	depth := map[string]int{}
 	byName := map[string]*trait{}
 	for _, t := range traits {
-		if t.scalar != "" {
+		if t.derived() {
 			byName[strings.ToLower(t.Name)] = t
 		}
 	}
@@ -93,7 +28,7 @@ func layers(traits []*trait) [][]*trait {
 	}
 	var out [][]*trait
 	for _, t := range traits {
-		if t.scalar == "" {
+		if !t.derived() {
 			continue
 		}
 		d := of(strings.ToLower(t.Name))

@@ -11,7 +11,9 @@ import (
 	"github.com/dray-dev/dray/config"
 	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/models/graph"
 	"github.com/dray-dev/dray/models/identity"
+	"github.com/dray-dev/dray/models/lineage"
 )
 
 // owner is the column of every pass that says whose row it is.
@@ -25,14 +27,19 @@ type input struct {
 	index int    // in file order
 }
 
-// trait is one entry of `traits:` made ready. Exactly one of columns' exprs and scalar is set.
+// trait is one entry of `traits:` made ready. Exactly one of columns' exprs, scalar and Quintile is set.
 type trait struct {
 	*config.Trait
 	columns []traitColumn
-	scalar  string   // SQL over other traits
-	needs   []string // names of the scalar traits it reads
-	probe   string   // a query that the engine refuses exactly when this trait is wrong
+	scalar  string           // SQL over other traits, and over what relations lead to
+	through []lineage.Member // what it reads of relations
+	needs   []string         // names of the derived traits it reads
+	probe   string           // a query that the engine refuses exactly when this trait is wrong
+	run     func() string    // of an aggregate: a query that fails where a value of it does, as in a division by zero
 }
+
+// derived tells whether it is computed from other columns of the profiles.
+func (t *trait) derived() bool { return t.SQL != "" || t.Quintile != "" }
 
 type traitColumn struct{ name, expr string }
 
@@ -52,8 +59,10 @@ type pass struct {
 func (b *builder) plan(ctx context.Context) ([]*trait, error) {
 	var problems diag.List
 	var traits []*trait
+	scalars := map[*config.Trait]string{} // without Jinja
 	seen := map[string]bool{"profile_id": true, "first_seen_at": true, "updated_at": true, sharedColumn: identity.Limited(b.spec.Entity)}
-	for _, c := range b.spec.Entity.Traits {
+	for _, written := range b.spec.Entity.Traits {
+		c := written
 		for _, name := range namesOf(c) {
 			if seen[strings.ToLower(name)] {
 				problems.Add(diag.At(c.Pos, "trait.duplicate", "a profile has a column %s already", name))
@@ -65,19 +74,40 @@ func (b *builder) plan(ctx context.Context) ([]*trait, error) {
 		t := &trait{Trait: c}
 		switch {
 		case c.SQL != "":
-			t.scalar, err = b.render(c.SQL, c.Node.At("sql"))
+			scalars[written], err = b.planScalar(t)
+		case c.Quintile != "":
 		case c.Pick != "":
 			err = b.planPick(ctx, t)
 		case c.Value != "":
 			err = b.planAggregate(ctx, t)
 		default:
-			err = diag.At(c.Pos, "trait.form", "trait %s needs pick:, value: or sql:", strings.Join(namesOf(c), ", "))
+			err = diag.At(c.Pos, "trait.form", "trait %s needs pick:, value:, sql: or quintile:", strings.Join(namesOf(c), ", "))
 		}
 		problems.Add(err)
 		traits = append(traits, t)
 	}
-	problems.Add(b.order(traits))
+	if needs, err := graph.Derived(b.spec.Entity, func(c *config.Trait) string { return scalars[c] }, b.backslash()); err != nil {
+		problems.Add(err)
+	} else {
+		for _, t := range traits {
+			t.needs = needs[strings.ToLower(t.Name)]
+		}
+	}
 	return traits, problems.Err()
+}
+
+func (b *builder) backslash() bool { return graph.Backslash(b.d.Name()) }
+
+// planScalar is `sql:`; what it reads of a relation becomes the name of a column. It gives the text without Jinja.
+func (b *builder) planScalar(t *trait) (string, error) {
+	sql, err := b.render(t.SQL, t.Node.At("sql"))
+	if err != nil {
+		return "", err
+	}
+	relation := func(name string) bool { _, ok := b.spec.related(name); return ok }
+	t.through = lineage.Members(sql, b.backslash(), relation)
+	t.scalar = lineage.Replace(sql, b.backslash(), relation, func(m lineage.Member) string { return b.d.Quote(throughRelation(m)) })
+	return sql, nil
 }
 
 // rendered is a trait without Jinja in its default.
@@ -146,6 +176,9 @@ func (b *builder) planAggregate(ctx context.Context, t *trait) error {
 	p := b.pass(in, where)
 	column := p.add(value)
 	t.probe = "SELECT " + value + " AS x FROM " + in.FromItem() + whereClause(where)
+	t.run = func() string {
+		return fmt.Sprintf("SELECT count(x) FROM (SELECT %s, %s AS x FROM %s AS r%s GROUP BY %[1]s) AS q", owner, value, in.rows, whereClause(where))
+	}
 	t.columns = []traitColumn{{t.Name, b.withDefault(fmt.Sprintf("CASE WHEN %s.%s IS NULL THEN (SELECT %s FROM %s AS e WHERE FALSE) ELSE %s.%s END",
 		p.name, owner, value, in.Source, p.name, column), t.Default)}}
 	return nil
@@ -270,7 +303,14 @@ func (b *builder) blame(ctx context.Context, traits []*trait, err error) error {
 		}
 	}
 	if len(problems) == 0 {
-		problems.Add(b.blameScalars(ctx, traits))
+		problems.Add(b.blameDerived(ctx, traits))
+	}
+	if len(problems) == 0 { // what compiles fails on a value
+		for _, t := range traits {
+			if t.run != nil {
+				problems.Add(b.fails(ctx, t, "value", t.run()))
+			}
+		}
 	}
 	if len(problems) > 0 {
 		return problems.Err()
@@ -278,24 +318,45 @@ func (b *builder) blame(ctx context.Context, traits []*trait, err error) error {
 	return err
 }
 
-// blameScalars finds the traits over other traits whose SQL the engine refuses: each is tried with those of the layers before it.
-// The passes' tables are in place.
-func (b *builder) blameScalars(ctx context.Context, traits []*trait) error {
+// fails runs a query in which a trait is computed; nil where the engine runs it.
+func (b *builder) fails(ctx context.Context, t *trait, key, query string) error {
+	_, err := b.ints(ctx, query)
+	var refused *warehouse.QueryError
+	if !errors.As(err, &refused) {
+		return nil
+	}
+	refused.Line = 0
+	e := &diag.Error{Pos: t.Node.At(key), Code: "trait.sql", Msg: "trait " + t.Name, Err: refused}
+	return e.WithHint("where it divides: a / nullif(b, 0) is NULL for what cannot be divided")
+}
+
+// blameDerived finds the traits over other traits whose SQL the engine refuses, or cannot compute: each is tried with those of the
+// layers before it, once the passes' tables are in place.
+func (b *builder) blameDerived(ctx context.Context, traits []*trait) error {
 	var before []*trait
 	for _, t := range traits {
-		if t.scalar == "" {
+		if !t.derived() {
 			before = append(before, t)
 		}
+	}
+	if len(b.passes) > 0 && b.passes[len(b.passes)-1].table == "" {
+		return nil
 	}
 	for _, layer := range layers(traits) {
 		var problems diag.List
 		for _, t := range layer {
-			_, err := b.w.Columns(ctx, b.recordQuery(append(slices.Clone(before), t)))
+			query, key := b.recordQuery(append(slices.Clone(before), t)), "sql"
+			if t.Quintile != "" {
+				key = "quintile"
+			}
+			_, err := b.w.Columns(ctx, query)
 			var refused *warehouse.QueryError
 			if errors.As(err, &refused) {
 				refused.Line = 0
-				problems.Add(&diag.Error{Pos: t.Node.At("sql"), Code: "trait.sql", Msg: "trait " + t.Name, Err: refused})
+				problems.Add(&diag.Error{Pos: t.Node.At(key), Code: "trait.sql", Msg: "trait " + t.Name, Err: refused})
+				continue
 			}
+			problems.Add(b.fails(ctx, t, key, fmt.Sprintf("SELECT count(%s) FROM (%s) AS q", b.d.Quote(t.Name), query)))
 		}
 		if len(problems) > 0 { // what needs these would fail with them
 			return problems.Err()
