@@ -63,7 +63,7 @@ func (r *runner) segment(ctx context.Context, n *compile.Node, result *NodeResul
 	spec := segment.Spec{
 		Segment: n.Segment, Entity: e, Inputs: inputs,
 		Identity: r.prog.Target.Identity(e.Name), Profiles: r.prog.Target.Profiles(e.Name), Members: r.prog.Target.Segment,
-		Before: r.prog.Graph.Before(n.Name),
+		Before: r.prog.Graph.Before(n.Name), Relations: r.prog.Relations(e),
 		Sent:   func(sync string) (string, error) { return r.prog.Sent(ctx, r.deps.Warehouse, sync) },
 		Target: n.Relation, Prior: r.prog.Names.Segment(n.Name), History: r.prog.Names.SegmentHistory(),
 		AsOf: r.prog.Options.AsOf, Render: r.prog.Render,
@@ -150,10 +150,14 @@ func Decisions(prog *compile.Program, e *config.Entity) (string, error) {
 	return prog.From(id), nil
 }
 
-// Profile is what profile.Build needs.
+// Profile is what profile.Build needs. A scratch build keeps no history.
 func Profile(prog *compile.Program, e *config.Entity, inputs []identity.Input) profile.Spec {
-	return profile.Spec{
-		Entity: e, Inputs: inputs, Identity: prog.Target.Identity(e.Name),
+	spec := profile.Spec{
+		Entity: e, Inputs: inputs, Identity: prog.Target.Identity(e.Name), Relations: prog.Relations(e),
 		Target: prog.Target.Profiles(e.Name), Prior: prog.Names.Profiles(e.Name), AsOf: prog.Options.AsOf, Render: prog.Render,
 	}
+	if !prog.Options.Scratch {
+		spec.History = prog.Names.ProfileHistory(e.Name)
+	}
+	return spec
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/dray-dev/dray/models/graph"
 	"github.com/dray-dev/dray/models/identity"
 	"github.com/dray-dev/dray/models/jinja"
+	"github.com/dray-dev/dray/models/profile"
 )
 
 // Options say for which run a program is made.
@@ -316,12 +317,26 @@ func (p *Program) Inputs(e *config.Entity) ([]identity.Input, error) {
 			return nil, err
 		}
 		input := identity.Input{Input: in, Source: p.From(id)}
-		if m := p.Graph.Nodes[id].Model; m != nil {
-			input.PrimaryKey = m.PrimaryKey
+		switch n := p.Graph.Nodes[id]; {
+		case n.Model != nil:
+			input.PrimaryKey = n.Model.PrimaryKey
+		case n.Entity != nil:
+			input.PrimaryKey = []string{"profile_id"}
 		}
 		out = append(out, input)
 	}
 	return out, nil
+}
+
+// Relations are an entity's relations with what they lead to. Graph has checked that it is there.
+func (p *Program) Relations(e *config.Entity) []profile.Related {
+	var out []profile.Related
+	for _, r := range e.Relations {
+		if n := p.Graph.Node(graph.Entity, r.Entity); n != nil {
+			out = append(out, profile.Related{Relation: r, Other: n.Entity, Identity: p.Target.Identity(n.Name), Profiles: p.Target.Profiles(n.Name)})
+		}
+	}
+	return out
 }
 
 // sync compiles a sync whose expressions are rendered first.

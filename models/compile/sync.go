@@ -550,6 +550,16 @@ func (p *Program) sent(sync string) string {
 // where is a sync's own condition over its rows; entity is "" where they are no profiles.
 func (p *Program) where(c *config.Condition, entity, alias string, read reader) (string, error) {
 	return segment.Where(p.Dialect, c, segment.Scope{
+		Own: p.From(graph.MakeID(graph.Entity, entity)),
+		Relation: func(name string) (segment.Relation, error) {
+			e := p.Graph.Nodes[graph.MakeID(graph.Entity, entity)].Entity
+			for _, r := range p.Relations(e) {
+				if strings.EqualFold(r.Name, name) {
+					return segment.Relation{Related: r}, nil
+				}
+			}
+			return segment.Relation{}, segment.NoRelation(e, name)
+		},
 		Alias: alias, Profiles: entity != "", Members: p.Target.Segment, AsOf: p.Options.AsOf, Render: p.Render, Sent: read.sent,
 		Input: func(name string) (segment.Input, error) {
 			e := p.Graph.Nodes[graph.MakeID(graph.Entity, entity)].Entity

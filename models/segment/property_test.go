@@ -18,6 +18,7 @@ import (
 
 	"github.com/dray-dev/dray/config"
 	"github.com/dray-dev/dray/connectors/warehouse"
+	"github.com/dray-dev/dray/models/profile"
 )
 
 // What conditions mean, said once more: an interpreter over rows in Go that shares no code with the SQL. Times are half days around
@@ -26,6 +27,8 @@ import (
 type person struct {
 	id     string
 	values map[string]any // int, float64, string, bool, time.Time; nil = NULL
+	firm   string         // the value by which a firm is found, in one of two ways of writing; "" = NULL
+	ofFirm map[string]any // the values of the firm that it leads to; nil = it leads to none
 	events []event
 	in     bool // the other segment
 	sent   []time.Time
@@ -74,7 +77,43 @@ func drawPeople(t *rapid.T) []person {
 			p.sent = append(p.sent, asOf.Add(time.Duration(rapid.IntRange(0, 6).Draw(t, "sent at"))*-12*time.Hour))
 		}
 	}
+	firms := map[string]map[string]any{ // the third is refused, nobody's are the rest
+		"a": {"n": sometimes(t, "firm n", 0, 1, 2, 10), "name": sometimes(t, "firm name", "", "a", "ab"), "seen": halfDays(t, "firm seen")},
+		"b": {"n": sometimes(t, "firm n", 0, 1, 2, 10), "name": sometimes(t, "firm name", "", "a", "ab"), "seen": halfDays(t, "firm seen")},
+	}
+	for i := range people {
+		people[i].firm = rapid.SampledFrom([]string{"", "a", " A ", "b", "c", "d"}).Draw(t, "firm")
+		people[i].ofFirm = firms[strings.ToLower(strings.TrimSpace(people[i].firm))]
+	}
 	return people
+}
+
+var firmColumns = []string{"n BIGINT", "name VARCHAR", "seen TIMESTAMP"}
+
+// loadFirms makes the tables of the firms that people belong to.
+func loadFirms(t testing.TB, w warehouse.Warehouse, people []person) {
+	t.Helper()
+	ids := [][]any{{"code", "c", nil, "limit"}}
+	var profiles [][]any
+	for _, p := range people {
+		code := strings.ToLower(strings.TrimSpace(p.firm))
+		if p.ofFirm == nil || slices.ContainsFunc(ids, func(id []any) bool { return id[1] == code }) {
+			continue
+		}
+		ids = append(ids, []any{"code", code, "firm " + code, nil})
+		profiles = append(profiles, []any{"firm " + code, p.ofFirm["n"], p.ofFirm["name"], p.ofFirm["seen"]})
+	}
+	table(t, w, "firm_ids", []string{"identifier VARCHAR", "value VARCHAR", "profile_id VARCHAR", "refused VARCHAR"}, ids)
+	table(t, w, "firms", append([]string{"profile_id VARCHAR"}, firmColumns...), profiles)
+}
+
+// firm is the relation of people to firms.
+func firm() profile.Related {
+	return profile.Related{
+		Relation: &config.Relation{Name: "firm", Entity: "firm", On: map[string]string{"firm": "code"}},
+		Other:    &config.Entity{Name: "firm", Identifiers: []*config.Identifier{{Name: "code", Limit: 1, Normalize: &config.Normalize{Kind: "text"}}}, Traits: []*config.Trait{{Name: "n"}, {Name: "name"}, {Name: "seen"}}},
+		Identity: warehouse.Table{Name: "firm_ids"}, Profiles: warehouse.Table{Name: "firms"},
+	}
 }
 
 // literal writes a value with its type, also NULL.
@@ -125,6 +164,10 @@ func load(t testing.TB, w warehouse.Warehouse, people []person) {
 			name, _, _ := strings.Cut(c, " ")
 			row = append(row, p.values[name])
 		}
+		row = append(row, any(nil))
+		if p.firm != "" {
+			row[len(row)-1] = p.firm
+		}
 		profiles = append(profiles, row)
 		ids = append(ids, []any{"user_id", strconv.Itoa(i), p.id})
 		for _, e := range p.events {
@@ -137,7 +180,8 @@ func load(t testing.TB, w warehouse.Warehouse, people []person) {
 			sent = append(sent, []any{p.id, at})
 		}
 	}
-	table(t, w, "profiles", append([]string{"profile_id VARCHAR"}, profileColumns...), profiles)
+	table(t, w, "profiles", append(append([]string{"profile_id VARCHAR"}, profileColumns...), "firm VARCHAR"), profiles)
+	loadFirms(t, w, people)
 	table(t, w, "ids", []string{"identifier VARCHAR", "value VARCHAR", "profile_id VARCHAR"}, ids)
 	table(t, w, "events", []string{"uid BIGINT", "kind VARCHAR", "amt BIGINT", "ts TIMESTAMP"}, events)
 	table(t, w, "segment_other", []string{"profile_id VARCHAR"}, other)
@@ -146,7 +190,7 @@ func load(t testing.TB, w warehouse.Warehouse, people []person) {
 
 // drawCondition draws a tree.
 func drawCondition(t *rapid.T, depth int) *config.Condition {
-	kinds := []string{"trait", "trait", "did", "did", "in", "sent", "sql"}
+	kinds := []string{"trait", "trait", "firm", "did", "did", "in", "sent", "sql"}
 	if depth > 0 {
 		kinds = append(kinds, "all", "any", "not", "not")
 	}
@@ -163,6 +207,10 @@ func drawCondition(t *rapid.T, depth int) *config.Condition {
 		return &config.Condition{In: "other"}
 	case "sent":
 		return &config.Condition{Sent: "mails", Within: drawWithin(t)}
+	case "firm":
+		c := drawTraitOf(t, "n", "name", "seen")
+		c.Trait = "firm." + c.Trait
+		return c
 	case "sql":
 		return &config.Condition{SQL: rapid.SampledFrom([]string{"n > 1", "n IS NULL", "n > 1 OR vip", "NOT vip"}).Draw(t, "sql")}
 	default:
@@ -183,7 +231,11 @@ func drawWithin(t *rapid.T) config.Duration {
 }
 
 func drawTrait(t *rapid.T) *config.Condition {
-	name := rapid.SampledFrom([]string{"n", "amount", "name", "vip", "born", "seen", "due"}).Draw(t, "trait")
+	return drawTraitOf(t, "n", "amount", "name", "vip", "born", "seen", "due")
+}
+
+func drawTraitOf(t *rapid.T, names ...string) *config.Condition {
+	name := rapid.SampledFrom(names).Draw(t, "trait")
 	ordered := []string{"eq", "ne", "gt", "gte", "lt", "lte", "one_of", "none_of", "between", "is_null"}
 	ops := map[string][]string{
 		"n": append([]string{"contains", "starts_with"}, ordered...), "amount": ordered, "name": append([]string{"contains", "starts_with"}, ordered...),
@@ -270,6 +322,9 @@ func holds(c *config.Condition, p person) bool {
 		vip, vipOK := p.values["vip"].(bool)
 		return map[string]bool{"n > 1": nOK && n > 1, "n IS NULL": !nOK, "n > 1 OR vip": nOK && n > 1 || vipOK && vip, "NOT vip": vipOK && !vip}[c.SQL]
 	default:
+		if of, ok := strings.CutPrefix(c.Trait, "firm."); ok {
+			return traitHolds(c, p.ofFirm[of])
+		}
 		return traitHolds(c, p.values[c.Trait])
 	}
 }
@@ -455,8 +510,10 @@ func TestTreesMeanWhatTheInterpreterSays(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
+		s.Relations = []profile.Related{firm()}
 		b := &builder{w: w, d: w.Dialect(), spec: s}
 		scope := Scope{
+			Own: "profiles", Relation: func(name string) (Relation, error) { return b.relation(context.Background(), name) },
 			Alias: "p", Columns: columns, Profiles: true, AsOf: asOf, Members: s.Members,
 			Input: func(name string) (Input, error) { return b.input(context.Background(), name) },
 			Sent: func(string) (string, error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/internal/diag"
 	"github.com/dray-dev/dray/models/identity"
+	"github.com/dray-dev/dray/models/profile"
 )
 
 // Spec is everything Build needs. Prior is the last real build's table (it may not exist): entered_at is kept from it.
@@ -24,6 +25,8 @@ type Spec struct {
 	Profiles warehouse.Table
 	Members  func(segment string) warehouse.Table // of the segments that `in:` and `exclusive:` name
 	Sent     func(sync string) (string, error)    // see Scope
+	// Relations are the entity's, as they were built.
+	Relations []profile.Related
 	Before   []string                             // segments of which nobody is taken: those that come first in `exclusive:`
 
 	Target, Prior warehouse.Table
@@ -166,7 +169,19 @@ func (b *builder) scope(ctx context.Context) (Scope, error) {
 	return Scope{
 		Alias: "p", Columns: columns, Profiles: true, AsOf: b.spec.AsOf, Render: b.spec.Render, Members: b.spec.Members, Sent: b.spec.Sent,
 		Input: func(name string) (Input, error) { return b.input(ctx, name) },
+		Own:   b.d.Table(b.spec.Profiles), Relation: func(name string) (Relation, error) { return b.relation(ctx, name) },
 	}, nil
+}
+
+// relation is what a relation leads to, with the columns of its profiles.
+func (b *builder) relation(ctx context.Context, name string) (Relation, error) {
+	for _, r := range b.spec.Relations {
+		if strings.EqualFold(r.Name, name) {
+			columns, err := b.w.Columns(ctx, "SELECT * FROM "+b.d.Table(r.Profiles))
+			return Relation{r, columns}, err
+		}
+	}
+	return Relation{}, NoRelation(b.spec.Entity, name)
 }
 
 // input is an input's rows with their profiles.

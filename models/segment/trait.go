@@ -27,20 +27,28 @@ type operand struct {
 // trait is {trait: t, OP: value}. A NULL trait fulfils ne, none_of and is_null, for they are the negations of conditions that
 // are not true of it, and no other.
 func (t *translator) trait(c *config.Condition) string {
+	if t.s.Profiles && strings.Contains(c.Trait, ".") {
+		return t.related(c)
+	}
 	o, err := t.operand(c)
 	if err != nil {
 		return t.fail(err)
 	}
-	pos := c.Node.At(c.Op)
-	value, err := t.value(c.Value, pos)
-	if err != nil {
-		return t.fail(err)
-	}
-	sql, err := t.compare(o, c.Op, value, pos)
+	sql, err := t.compared(o, c)
 	if err != nil {
 		return t.fail(err)
 	}
 	return sql
+}
+
+// compared is a condition's comparison of its operand.
+func (t *translator) compared(o operand, c *config.Condition) (string, error) {
+	pos := c.Node.At(c.Op)
+	value, err := t.value(c.Value, pos)
+	if err != nil {
+		return "", err
+	}
+	return t.compare(o, c.Op, value, pos)
 }
 
 func (t *translator) operand(c *config.Condition) (operand, error) {
@@ -49,23 +57,29 @@ func (t *translator) operand(c *config.Condition) (operand, error) {
 		o.expr = t.qualified(c.Trait)
 		return o, nil
 	}
-	names := make([]string, len(t.s.Columns))
-	for i, column := range t.s.Columns {
-		if strings.EqualFold(column.Name, c.Trait) {
-			o.expr, o.kind, o.known = t.qualified(column.Name), column.Kind, true
-			return o, nil
-		}
-		names[i] = column.Name
-	}
 	what := "column"
 	if t.s.Profiles {
 		what = "trait"
 	}
-	e := diag.At(c.Node.At("trait"), "condition.trait", "there is no %s %q", what, c.Trait)
-	if s := config.Suggest(c.Trait, names); s != "" {
-		return o, e.WithHint("did you mean %s?", s)
+	column, err := t.column(t.s.Columns, c.Trait, what, c.Node.At("trait"))
+	o.expr, o.kind, o.known = t.qualified(column.Name), column.Kind, true
+	return o, err
+}
+
+// column finds one by name, whatever its case.
+func (t *translator) column(among []warehouse.Column, name, what string, pos diag.Pos) (warehouse.Column, error) {
+	names := make([]string, len(among))
+	for i, column := range among {
+		if strings.EqualFold(column.Name, name) {
+			return column, nil
+		}
+		names[i] = column.Name
 	}
-	return o, e.WithHint("there are %s", strings.Join(names, ", "))
+	e := diag.At(pos, "condition.trait", "there is no %s %q", what, name)
+	if s := config.Suggest(name, names); s != "" {
+		return warehouse.Column{}, e.WithHint("did you mean %s?", s)
+	}
+	return warehouse.Column{}, e.WithHint("there are %s", strings.Join(names, ", "))
 }
 
 // value renders Jinja in a text, also in those of a list.

@@ -15,8 +15,11 @@ type Scope struct {
 	Alias   string             // of the relation in the surrounding query; "" = none
 	Columns []warehouse.Column // of the relation; nil = not known, and then values compare as the engine decides
 
-	// Profiles: the relation has profile_id, and did:, in: and sent: are allowed; Input, Members and Sent are then needed.
+	// Profiles: the relation has profile_id, and did:, in:, sent: and traits of relations are allowed; Input, Members, Sent, Own and
+	// Relation are then needed. Own is a FROM item of the profiles themselves.
 	Profiles bool
+	Own      string
+	Relation func(name string) (Relation, error) // an *diag.Error without a position gets the condition's
 	Input    func(name string) (Input, error) // an *diag.Error without a position gets the condition's
 	Members  func(segment string) warehouse.Table
 	// Sent is a query of the profiles that a sync sent something, as profile_id (never NULL) and sent_at; "" = nothing was sent yet.
