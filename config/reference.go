@@ -46,8 +46,9 @@ func chapters() []chapter {
 		{"Match rules", "A rule has one of `on`, `compare` and `probability`; the last two need `block`.", reflect.TypeFor[Match]()},
 		{"Comparisons", "In `compare` a column has one of them, with one bound.", reflect.TypeFor[Comparison]()},
 		{"Probability", "", reflect.TypeFor[Probability]()},
-		{"Traits", "A trait has one of three forms: `pick` takes a value from rows of inputs, `value` aggregates over the rows of one " +
-			"input, `sql` is computed from other traits.", reflect.TypeFor[Trait]()},
+		{"Relations", "", reflect.TypeFor[Relation]()},
+		{"Traits", "A trait has one of four forms: `pick` takes a value from rows of inputs, `value` aggregates over the rows of one " +
+			"input, `sql` is computed from other traits, `quintile` is the fifth of all profiles that one falls into.", reflect.TypeFor[Trait]()},
 		{"Segments", "Named sets of profiles.", reflect.TypeFor[Segment]()},
 		{"Destinations", "Configured connections to tools.", reflect.TypeFor[Destination]()},
 		{"Syncs", "What is delivered where. A sync is planned by its `key`, the identity at the destination.", reflect.TypeFor[Sync]()},

@@ -147,7 +147,7 @@ func alternatives(t reflect.Type, out schema) {
 		}
 		out["allOf"] = []schema{{"not": schema{"required": []string{"where", "sql"}}}, {"anyOf": some}}
 	case reflect.TypeFor[Trait]():
-		out["allOf"] = []schema{one("name", "names"), one("pick", "value", "sql")}
+		out["allOf"] = []schema{one("name", "names"), one("pick", "value", "sql", "quintile")}
 	}
 }
 
@@ -160,7 +160,7 @@ func nameSchema() schema {
 func namesRelations(t reflect.Type) bool {
 	switch t {
 	case reflect.TypeFor[Source](), reflect.TypeFor[Model](), reflect.TypeFor[Entity](), reflect.TypeFor[Segment](),
-		reflect.TypeFor[Destination](), reflect.TypeFor[Sync](), reflect.TypeFor[Identifier](), reflect.TypeFor[Trait](), reflect.TypeFor[Input]():
+		reflect.TypeFor[Destination](), reflect.TypeFor[Sync](), reflect.TypeFor[Identifier](), reflect.TypeFor[Trait](), reflect.TypeFor[Input](), reflect.TypeFor[Relation]():
 		return true
 	}
 	return false

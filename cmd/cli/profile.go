@@ -72,6 +72,17 @@ func drawProfile(s screen, p profile.Found) {
 		s.line("")
 		s.table([]column{left("trait"), left("value")}, traits)
 	}
+	relations := make([][]string, len(p.Relations))
+	for i, r := range p.Relations {
+		relations[i] = []string{r.Name, r.Entity, "none"}
+		if r.ProfileID != nil {
+			relations[i][2] = *r.ProfileID
+		}
+	}
+	if len(relations) > 0 {
+		s.line("")
+		s.table([]column{left("belongs to"), left("entity"), left("profile")}, relations)
+	}
 	if len(p.Edges) > 0 {
 		s.line("")
 		drawEdges(s, "linked", "with", p.Edges)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ type Found struct {
 	ProfileID   string         `json:"profile_id"`
 	Identifiers []Identifier   `json:"identifiers"`
 	Traits      map[string]any `json:"traits"`
+	Relations   []Belongs      `json:"relations,omitempty"`
 	Edges       []Edge         `json:"edges"`
 	Path        []Edge         `json:"path,omitempty"` // of Between
 	// Truncated: there are more identifiers or edges than are shown.
@@ -35,6 +37,13 @@ type Identifier struct {
 	Sources     []string   `json:"sources"`
 }
 
+// Belongs is the profile of another entity that a relation leads to; nil = it leads to none.
+type Belongs struct {
+	Name      string  `json:"name"`
+	Entity    string  `json:"entity"`
+	ProfileID *string `json:"profile_id"`
+}
+
 // Edge is two values, written identifier:value, that stand in one row of an input; At is the first such row's time. Source is
 // "decisions" where a person has decided that they are always one.
 type Edge struct {
@@ -47,8 +56,8 @@ type Edge struct {
 // shown bounds what Find reads of one profile: identifiers, and distinct rows of one input.
 const shown = 1000
 
-// Find looks up the profile that holds a value: `value`, or `identifier:value`. Only Spec's Entity, Inputs, Identity, Decisions and
-// Target are read. An *diag.Error with code profile.not_found says that nobody has it.
+// Find looks up the profile that holds a value: `value`, or `identifier:value`. Only Spec's Entity, Inputs, Identity, Relations,
+// Decisions and Target are read. An *diag.Error with code profile.not_found says that nobody has it.
 func Find(ctx context.Context, w warehouse.Warehouse, spec Spec, identifier string) (Found, error) {
 	f := newFinder(w, spec)
 	_, err := f.find(ctx, identifier)
@@ -64,7 +73,7 @@ func (f *finder) find(ctx context.Context, identifier string) (key string, err e
 	if key, err = f.owner(ctx, identifier); err != nil {
 		return "", err
 	}
-	for _, step := range []func(context.Context) error{f.identifiers, f.traits, f.rows, f.matched, f.decided} {
+	for _, step := range []func(context.Context) error{f.identifiers, f.traits, f.belongs, f.rows, f.matched, f.decided} {
 		if err := step(ctx); err != nil {
 			return "", fmt.Errorf("reading a profile of %s: %w", f.spec.Entity.Name, err)
 		}
@@ -77,6 +86,7 @@ type finder struct {
 	d     warehouse.Dialect
 	spec  Spec
 	found Found
+	has   map[string]bool // the columns of the profiles as they were built, in lower case
 }
 
 // owner finds whose the value is. Without the identifier's name all identifiers are tried.
@@ -184,7 +194,9 @@ func (f *finder) traits(ctx context.Context) error {
 	}
 	var names, wires []string
 	var kinds []warehouse.Kind
+	f.has = map[string]bool{}
 	for _, c := range columns {
+		f.has[strings.ToLower(c.Name)] = true
 		if isTrait[strings.ToLower(c.Name)] {
 			names = append(names, c.Name)
 			wires = append(wires, f.d.Wire(f.d.Quote(c.Name), c))
@@ -204,9 +216,13 @@ func (f *finder) traits(ctx context.Context) error {
 	return nil
 }
 
-// Plain is a value as JSON writes it best: exact numbers as numbers, days as days, JSON as itself.
+// Plain is a value as JSON writes it best: exact numbers as numbers, those that JSON has not (infinity) as text, days as days, JSON as itself.
 func Plain(v any, kind warehouse.Kind) any {
 	switch v := v.(type) {
+	case float64:
+		if math.IsInf(v, 0) || math.IsNaN(v) {
+			return fmt.Sprint(v)
+		}
 	case string:
 		switch kind {
 		case warehouse.Decimal:

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/dray-dev/dray/config"
+	"github.com/dray-dev/dray/connectors/warehouse"
 	"github.com/dray-dev/dray/internal/diag"
 )
 
@@ -60,5 +61,34 @@ func wantCode(t *testing.T, err error, code string) {
 	var e *diag.Error
 	if !errors.As(err, &e) || e.Code != code {
 		t.Fatalf("got %v, want code %s", err, code)
+	}
+}
+
+// What JSON has no number for is a text; a relation leads to a profile, or nowhere.
+func TestFindRelationsAndInfinity(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	relation(t, w, "firm_ids", identityColumns, [][]any{member("code", "a", "f1")})
+	relation(t, w, "firms", []string{"profile_id VARCHAR"}, [][]any{{"f1"}})
+	spec := people(t, w, []string{"a VARCHAR", "b VARCHAR", "x DOUBLE PRECISION"}, [][]any{{"a", "b", "Infinity"}}, latest("a"), latest("b"), latest("x"))
+	firm := &config.Entity{Name: "firm", Identifiers: []*config.Identifier{{Name: "code"}}}
+	for _, r := range []*config.Relation{{Name: "one", On: map[string]string{"a": "code"}}, {Name: "none", On: map[string]string{"b": "code"}}} {
+		spec.Relations = append(spec.Relations, Related{Relation: r, Other: firm, Identity: warehouse.Table{Name: "firm_ids"}, Profiles: warehouse.Table{Name: "firms"}})
+	}
+	spec.Relations = append(spec.Relations, Related{Relation: &config.Relation{Name: "later"}, Other: firm, Profiles: warehouse.Table{Name: "not_built"}})
+	if _, err := Build(context.Background(), w, spec); err != nil {
+		t.Fatal(err)
+	}
+	found, err := Find(context.Background(), w, spec, "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := json.Marshal(found)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `"traits":{"a":"a","b":"b","x":"+Inf"},"relations":[{"name":"one","entity":"firm","profile_id":"f1"},{"name":"none","entity":"firm","profile_id":null}]`
+	if !strings.Contains(string(got), want) {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }

@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -108,4 +109,39 @@ func (b *builder) withRelations(query string, layer, all []*trait, joined map[st
 		joins.WriteString("\n" + r.Join(b.d, alias, func(column string) string { return "t." + b.d.Quote(column) }, read))
 	}
 	return "SELECT " + strings.Join(columns, ", ") + "\nFROM (" + query + ") AS t" + joins.String()
+}
+
+// belongs finds the profiles that the relations lead to, in one statement; what was not built yet leads nowhere.
+func (f *finder) belongs(ctx context.Context) error {
+	var ids []string
+	var joins strings.Builder
+	for _, r := range f.spec.Relations {
+		there, err := f.w.Exists(ctx, r.Profiles)
+		if err != nil {
+			return err
+		}
+		for own := range r.On { // it may have been added since
+			there = there && f.has[strings.ToLower(own)]
+		}
+		if !there {
+			continue
+		}
+		alias := fmt.Sprintf("r%d", len(ids))
+		joins.WriteString("\n" + r.Join(f.d, alias, func(own string) string { return "t." + f.d.Quote(own) }, map[string]string{"profile_id": "dray_related"}))
+		ids = append(ids, alias+"."+f.d.Quote("dray_related"))
+		f.found.Relations = append(f.found.Relations, Belongs{Name: r.Name, Entity: r.Other.Name})
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	rows, err := f.all(ctx, fmt.Sprintf("SELECT %s FROM %s AS t%s WHERE t.profile_id = %s", strings.Join(ids, ", "), f.d.Table(f.spec.Target), joins.String(), f.d.Text(f.found.ProfileID)))
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	for i, v := range rows[0] {
+		if id, ok := v.(string); ok {
+			f.found.Relations[i].ProfileID = &id
+		}
+	}
+	return nil
 }
