@@ -2,6 +2,8 @@ package build
 
 import (
 	"context"
+	"strings"
+	"sync"
 
 	"github.com/dray-dev/dray/config"
 	"github.com/dray-dev/dray/connectors/warehouse"
@@ -30,28 +32,110 @@ func (r *runner) inputs(e *config.Entity) ([]identity.Input, error) {
 }
 
 func (r *runner) entity(ctx context.Context, n *compile.Node, result *NodeResult) error {
-	spec, err := Identity(r.prog, n.Entity)
+	ids, golden, err := r.specs(ctx, n)
 	if err != nil {
 		return err
 	}
-	if spec.Inputs, err = r.inputs(n.Entity); err != nil {
-		return err
+	part := r.ownOf(n.ID)
+	part.once.Do(func() { part.identity, part.err = r.identity(ctx, n, ids) })
+	if part.err != nil {
+		return part.err
 	}
-	golden := Profile(r.prog, n.Entity, spec.Inputs)
-	if r.explain {
-		spec.Prior, spec.PriorMerges, golden.Prior = r.nowhere(), r.nowhere(), r.nowhere()
+	result.Identity = &part.identity
+	if part.table != (warehouse.Table{}) {
+		defer r.drop(ctx, part.table)
 	}
-	found, err := identity.Build(ctx, r.deps.Warehouse, spec)
-	if err != nil {
-		return r.trouble("resolving the identities of "+n.Name, n, err)
-	}
-	result.Identity = &found
 	built, err := profile.Build(ctx, r.deps.Warehouse, golden)
 	if err != nil {
 		return r.trouble("making the profiles of "+n.Name, n, err)
 	}
 	result.Rows = built.Profiles
 	return nil
+}
+
+// specs are what an entity is built by. Where it reads others' profiles ahead of those as a whole, their own columns are made first.
+func (r *runner) specs(ctx context.Context, n *compile.Node) (identity.Spec, profile.Spec, error) {
+	ids, err := Identity(r.prog, n.Entity)
+	if err != nil {
+		return ids, profile.Spec{}, err
+	}
+	if ids.Inputs, err = r.inputs(n.Entity); err != nil {
+		return ids, profile.Spec{}, err
+	}
+	for _, id := range n.OwnOf {
+		if r.deps.Built[id] { // as a whole, as of the same time
+			continue
+		}
+		table, err := r.makeOwn(ctx, r.prog.Node(id))
+		if err != nil {
+			return ids, profile.Spec{}, err
+		}
+		d := r.deps.Warehouse.Dialect()
+		for i, in := range ids.Inputs {
+			ids.Inputs[i].Source = strings.ReplaceAll(in.Source, r.prog.From(id), d.Table(table))
+		}
+	}
+	golden := Profile(r.prog, n.Entity, ids.Inputs)
+	if r.explain {
+		ids.Prior, ids.PriorMerges, golden.Prior = r.nowhere(), r.nowhere(), r.nowhere()
+	}
+	return ids, golden, nil
+}
+
+func (r *runner) identity(ctx context.Context, n *compile.Node, spec identity.Spec) (identity.Result, error) {
+	found, err := identity.Build(ctx, r.deps.Warehouse, spec)
+	if err != nil {
+		return found, r.trouble("resolving the identities of "+n.Name, n, err)
+	}
+	return found, nil
+}
+
+// own is what was made of an entity ahead of its profiles as a whole: its identities, and, where another entity reads them, the profiles
+// without the traits that read relations.
+type own struct {
+	once     sync.Once
+	identity identity.Result
+	table    warehouse.Table // the zero Table = nobody reads them ahead
+	err      error
+}
+
+func (r *runner) ownOf(id graph.ID) *own {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.own[id] == nil {
+		r.own[id] = &own{}
+	}
+	return r.own[id]
+}
+
+// makeOwn makes an entity's identities and its profiles as far as they read no relation, once a build.
+func (r *runner) makeOwn(ctx context.Context, n *compile.Node) (warehouse.Table, error) {
+	part := r.ownOf(n.ID)
+	part.once.Do(func() {
+		var ids identity.Spec
+		var golden profile.Spec
+		if ids, golden, part.err = r.specs(ctx, n); part.err != nil {
+			return
+		}
+		if part.identity, part.err = r.identity(ctx, n, ids); part.err != nil {
+			return
+		}
+		golden.Entity, golden.Relations = r.prog.Graph.Own(n.Entity), nil
+		golden.Target.Name += "__own"
+		golden.Target = r.deps.Warehouse.Dialect().Work(golden.Target)
+		golden.Prior, golden.History = r.nowhere(), warehouse.Table{}
+		if _, err := profile.Build(ctx, r.deps.Warehouse, golden); err != nil {
+			part.err = r.trouble("making the profiles of "+n.Name, n, err)
+			return
+		}
+		part.table = golden.Target
+	})
+	return part.table, part.err
+}
+
+// drop removes a work table, also when the build was interrupted.
+func (r *runner) drop(ctx context.Context, t warehouse.Table) {
+	_, _ = r.deps.Warehouse.Exec(context.WithoutCancel(ctx), "DROP TABLE IF EXISTS "+r.deps.Warehouse.Dialect().Table(t))
 }
 
 func (r *runner) segment(ctx context.Context, n *compile.Node, result *NodeResult) error {

@@ -51,6 +51,7 @@ type runner struct {
 	results  map[graph.ID]*NodeResult
 	order    []graph.ID
 	segments sync.Mutex // segments share segment_history, whose creation two transactions may not race for
+	own      map[graph.ID]*own
 }
 
 func newRunner(deps Deps, prog *compile.Program) *runner {
@@ -60,10 +61,11 @@ func newRunner(deps Deps, prog *compile.Program) *runner {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	return &runner{deps: deps, prog: prog, relations: map[string]string{}, results: map[graph.ID]*NodeResult{}}
+	return &runner{deps: deps, prog: prog, relations: map[string]string{}, results: map[graph.ID]*NodeResult{}, own: map[graph.ID]*own{}}
 }
 
-// needed is what must be built for the targets: their ancestors, and what the tests of those read.
+// needed is what must be built for the targets: their ancestors, what the tests of those read, and those of whom a part is made
+// ahead.
 func (r *runner) needed(targets []graph.ID) map[graph.ID]bool {
 	needed := map[graph.ID]bool{}
 	for len(targets) > 0 {
@@ -74,7 +76,7 @@ func (r *runner) needed(targets []graph.ID) map[graph.ID]bool {
 			continue
 		}
 		needed[id] = true
-		targets = append(append(targets, n.Parents...), n.TestParents...)
+		targets = append(append(append(targets, n.Parents...), n.TestParents...), n.OwnOf...)
 	}
 	return needed
 }

@@ -47,6 +47,9 @@ type Node struct {
 	Parents []ID // what it reads, sorted; of a destination: the syncs
 	// TestParents are what a model's tests read besides the model itself, sorted. They may well be built from the model.
 	TestParents []ID
+	// OwnOf are the entities whose profiles an entity reads, without the traits through relations, before they are made as a whole: those
+	// depend on it by a relation.
+	OwnOf []ID
 	// Exactly one of these is set, by Kind; for a source also its Table or File.
 	Source      *config.Source
 	SourceTable *config.SourceTable

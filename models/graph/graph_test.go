@@ -267,9 +267,15 @@ func TestProblems(t *testing.T) {
 		},
 		"entities in a circle": {
 			yaml: "entities:\n  - name: e\n    identifiers: [{name: id}]\n    relations: [{name: firm, entity: firm, on: {id: id}}]\n    traits: [{name: size, sql: firm.size}]\n" +
-				"  - name: firm\n    identifiers: [{name: id}]\n    inputs: [{name: people, from: profiles('e'), identifiers: {id: id}}]\n    traits: [{name: size, from: people, value: count(*)}]\n" +
-				"segments:\n  - {name: s, entity: e, where: {trait: firm.size, gt: 1}}\n",
-			want: []string{"p.yaml:2:5: these read each other in a circle: e → firm → e"},
+				"  - name: firm\n    identifiers: [{name: id}]\n    inputs: [{name: people, from: ref('m'), identifiers: {id: id}}]\n    traits: [{name: size, from: people, value: count(*)}]\n" +
+				"models:\n  - {name: m, sql: \"select * from {{ profiles('e') }}\"}\n",
+			want: []string{"p.yaml:2:5: these read each other in a circle: entity e → model m → entity firm → entity e"},
+		},
+		"entities that need each other's profiles as a whole": {
+			yaml: "entities:\n  - name: e\n    identifiers: [{name: id}]\n    relations: [{name: firm, entity: firm, on: {id: id}}]\n    traits: [{name: size, sql: firm.size}]\n" +
+				"    inputs: [{name: firms, from: profiles('firm'), identifiers: {id: id}}]\n" +
+				"  - name: firm\n    identifiers: [{name: id}]\n    inputs: [{name: people, from: profiles('e'), identifiers: {id: id}}]\n    traits: [{name: size, from: people, value: count(*)}]\n",
+			want: []string{"these read each other in a circle: e → firm → e"},
 		},
 		"an entity that reads itself": {
 			yaml: "entities:\n  - name: e\n    identifiers: [{name: id}, {name: friend}]\n    relations: [{name: friend_, entity: e, on: {friend: id}}]\n    traits: [{name: a, sql: friend_.id}]\n",
@@ -387,6 +393,29 @@ func TestProblems(t *testing.T) {
 				t.Errorf("%d errors, want %d:\n%v", len(list), len(c.want), err)
 			}
 		})
+	}
+}
+
+// Two entities may read each other where one does so through a relation: its profiles come last, after what the other reads of them.
+func TestEntitiesOfEachOther(t *testing.T) {
+	t.Parallel()
+	g, err := graph.Resolve(load(t, "sources: [{name: r, tables: [{name: x, columns: {n: {never_send: true}}}]}]\nentities:\n  - name: e\n    identifiers: [{name: id}]\n    relations: [{name: firm, entity: firm, on: {id: id}}]\n"+
+		"    inputs: [{name: x, from: \"source('r', 'x')\", identifiers: {id: id}}]\n    traits: [{name: of_firm, sql: firm.size}, {name: twice, sql: of_firm * 2}, {name: n, pick: max, from: [x.n]}, {name: fifth, quintile: twice}]\n"+
+		"  - name: firm\n    identifiers: [{name: id}]\n    inputs: [{name: people, from: profiles('e'), identifiers: {id: id}}]\n    traits: [{name: size, from: people, value: sum(n)}]\n"+
+		"segments:\n  - {name: s, entity: e, where: {trait: twice, gt: 1}}\n  - {name: t, entity: firm, where: {did: people}}\n"), specs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, firm := g.Node(graph.Entity, "e"), g.Node(graph.Entity, "firm")
+	if !slices.Equal(e.Parents, []graph.ID{"entity.firm", "source.r.x"}) || !slices.Equal(firm.Parents, []graph.ID{"source.r.x"}) || !slices.Equal(firm.OwnOf, []graph.ID{"entity.e"}) {
+		t.Errorf("parents of e %v, of firm %v, which reads ahead of %v", e.Parents, firm.Parents, firm.OwnOf)
+	}
+	if of := g.Node(graph.Segment, "t").Parents; !slices.Equal(of, []graph.ID{"entity.e", "entity.firm"}) {
+		t.Errorf("what counts people of firms reads %v", of)
+	}
+	own := g.Own(e.Entity)
+	if len(own.Traits) != 1 || own.Traits[0].Name != "n" || len(e.Entity.Traits) != 4 {
+		t.Errorf("its own traits are %v", own.Traits)
 	}
 }
 

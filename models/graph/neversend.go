@@ -170,6 +170,9 @@ func (p kept) relation(kind string) lineage.Columns {
 func (k *keeper) entity(n *Node) kept {
 	out := kept{columns: lineage.Columns{}, values: lineage.Columns{}}
 	inputs := map[string]lineage.Columns{}
+	for _, id := range n.OwnOf { // comes after it, and is looked at again then
+		k.of[id] = k.entity(k.g.Nodes[id])
+	}
 	for _, in := range n.Entity.Inputs {
 		id, err := k.g.Reference(in.From)
 		if err != nil {

@@ -15,7 +15,7 @@ import (
 // Resolve finds what refers to what, checks every reference and mapping, and orders the nodes. All problems come together.
 // With specs nil the mappings are not checked.
 func Resolve(p *config.Project, specs Specs) (*Graph, error) {
-	r := &resolver{g: &Graph{Project: p, Nodes: map[ID]*Node{}, children: map[ID][]ID{}}}
+	r := &resolver{g: &Graph{Project: p, Nodes: map[ID]*Node{}, children: map[ID][]ID{}}, through: map[ID]map[ID]bool{}}
 	var err error
 	if r.g.Jinja, err = jinja.New(p.Macros); err != nil {
 		return nil, err
@@ -25,6 +25,7 @@ func Resolve(p *config.Project, specs Specs) (*Graph, error) {
 	for _, id := range slices.Sorted(maps.Keys(r.g.Nodes)) {
 		r.link(r.g.Nodes[id])
 	}
+	r.untangle()
 	r.checkNames()
 	r.checkMoved()
 	r.checkEntities()
@@ -49,6 +50,7 @@ func Resolve(p *config.Project, specs Specs) (*Graph, error) {
 type resolver struct {
 	g        *Graph
 	problems diag.List
+	through  map[ID]map[ID]bool // entity → those that it reads through relations alone
 }
 
 func (r *resolver) fail(e *diag.Error) { r.problems = append(r.problems, e) }
@@ -119,9 +121,6 @@ func (r *resolver) link(n *Node) {
 		}
 	}
 	n.Parents = slices.Sorted(maps.Keys(parents))
-	for _, parent := range n.Parents {
-		r.g.children[parent] = append(r.g.children[parent], n.ID)
-	}
 }
 
 func (r *resolver) linkModel(n *Node, parents map[ID]bool) {
@@ -178,7 +177,15 @@ func (r *resolver) linkEntity(n *Node, parents map[ID]bool, reads func(jinja.Tex
 		if s, ok := t.Default.(string); ok {
 			reads(jinja.Text{SQL: s, Pos: t.TextAt("default")})
 		}
+	}
+	for _, t := range n.Entity.Traits {
 		for _, other := range r.relatives(n.Entity, t) {
+			if !parents[other] {
+				if r.through[n.ID] == nil {
+					r.through[n.ID] = map[ID]bool{}
+				}
+				r.through[n.ID][other] = true
+			}
 			parents[other] = true
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dray-dev/dray/config"
 	"github.com/dray-dev/dray/internal/diag"
+	"github.com/dray-dev/dray/models/jinja"
 	"github.com/dray-dev/dray/models/lineage"
 )
 
@@ -200,4 +201,93 @@ func (r *resolver) related(e *config.Entity, name string, pos diag.Pos, code str
 		return n.Entity, column
 	}
 	return nil, ""
+}
+
+// untangle lets two entities read each other where one does so by its profiles' own columns and the other by a relation, as accounts
+// that count their customers and customers that know their account's price. The one that has the profiles as an input no longer comes
+// after them, but after what they are made of: their own columns, without the traits through relations, are made before it (OwnOf),
+// and the profiles as a whole after it.
+func (r *resolver) untangle() {
+	type edge struct {
+		reader, read *Node
+		after        map[ID]bool // what the read one as a whole comes after
+	}
+	var cut []edge
+	for _, id := range slices.Sorted(maps.Keys(r.g.Nodes)) {
+		read := r.g.Nodes[id]
+		through := r.through[id]
+		if len(through) == 0 {
+			continue
+		}
+		after := r.g.reach(slices.Sorted(maps.Keys(through)), -1, func(id ID) []ID { return r.g.Nodes[id].Parents })
+		for _, reader := range slices.Sorted(maps.Keys(after)) {
+			n := r.g.Nodes[reader]
+			if n.Entity != nil && reader != id && slices.Contains(n.Parents, id) && r.readsDirectly(n.Entity, id) {
+				cut = append(cut, edge{n, read, after})
+			}
+		}
+	}
+	for _, e := range cut {
+		parents := map[ID]bool{}
+		for _, p := range e.reader.Parents {
+			parents[p] = p != e.read.ID
+		}
+		for _, p := range e.read.Parents {
+			if !r.through[e.read.ID][p] {
+				parents[p] = true
+			}
+		}
+		maps.DeleteFunc(parents, func(_ ID, keep bool) bool { return !keep })
+		e.reader.Parents = slices.Sorted(maps.Keys(parents))
+		e.reader.OwnOf = append(e.reader.OwnOf, e.read.ID)
+		for id, n := range r.g.Nodes { // who counts rows of its inputs finds them there as a whole
+			if slices.Contains(n.Parents, e.reader.ID) && !e.after[id] && !slices.Contains(n.Parents, e.read.ID) && n != e.read {
+				n.Parents = append(n.Parents, e.read.ID)
+				slices.Sort(n.Parents)
+			}
+		}
+	}
+	r.g.children = map[ID][]ID{}
+	for _, id := range slices.Sorted(maps.Keys(r.g.Nodes)) {
+		for _, parent := range r.g.Nodes[id].Parents {
+			r.g.children[parent] = append(r.g.children[parent], id)
+		}
+	}
+}
+
+// readsDirectly tells whether an entity reads another's profiles as inputs, and in no other way: what stands in SQL is read whole.
+func (r *resolver) readsDirectly(e *config.Entity, other ID) bool {
+	direct := false
+	for _, in := range e.Inputs {
+		id, err := r.referred(in.From)
+		direct = direct || err == nil && id == other
+	}
+	without := *e
+	without.Inputs = nil
+	parents := map[ID]bool{}
+	quiet := &resolver{g: r.g, through: map[ID]map[ID]bool{}}
+	node := &Node{ID: "entity.", Kind: Entity, Entity: &without}
+	quiet.linkEntity(node, parents, func(text jinja.Text) { quiet.readsJinja(node, text, parents) })
+	return direct && !parents[other]
+}
+
+// Own is an entity with the traits alone that read no relation, by themselves or through others.
+func (g *Graph) Own(e *config.Entity) *config.Entity {
+	r := &resolver{g: g}
+	out := *e
+	gone := map[string]bool{}
+	for size := -1; size != len(gone); {
+		size = len(gone)
+		out.Traits = nil
+		for _, t := range e.Traits {
+			sql := r.plain(t.SQL)
+			read := slices.ContainsFunc(readBy(e, t, func(*config.Trait) string { return sql }, r.backslash()), func(name string) bool { return gone[name] })
+			if read || len(lineage.Members(sql, r.backslash(), IsRelation(e))) > 0 {
+				gone[strings.ToLower(t.Name)] = true
+				continue
+			}
+			out.Traits = append(out.Traits, t)
+		}
+	}
+	return &out
 }
