@@ -60,7 +60,7 @@ func (a *app) checkCommand() *cobra.Command {
 		Use:   "check [DESTINATION…]",
 		Short: "Connect to destinations and warehouse: do the credentials work, are the fields there?",
 		Long: `Asks each destination which account it is, and where the vendor lists its fields compares them with those that syncs map.
-Changes nothing. Without names: all of them, and where the warehouse is BigQuery first whether it lets Dray do what the project
+Changes nothing. Without names: all of them, and first, where the warehouse has permissions, whether it lets Dray do what the project
 needs; each permission that is missing is named.`,
 		GroupID:           groupLook,
 		ValidArgsFunction: a.completeNames(graph.Destination),

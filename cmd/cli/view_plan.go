@@ -55,6 +55,7 @@ func drawPlan(s screen, p report.Plan, about string) {
 		s.line("  %s", s.dim("only where "+c.Condition+because(c.Purpose)+"; withdrawn consent: "+c.Act))
 	}
 	drawMoves(s, p.Identity)
+	drawChangedTypes(s, p.ChangedTypes)
 	if !p.HasChanges() && p.Guard.Status == "ok" {
 		s.line("  no changes: %s are there as they should be", plural(p.Unchanged, "row"))
 		drawLeftOut(s, p)

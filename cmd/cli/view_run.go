@@ -38,7 +38,19 @@ func drawRun(s screen, r report.Run, about string, next steps) {
 	if r.Error == nil || r.Rows > 0 || r.Requests > 0 { // a run that ended before it had counted has no numbers
 		s.line("  %s", s.dim(runFooter(r)))
 	}
+	drawChangedTypes(s, r.ChangedTypes)
 	drawRunReasons(s, r, next)
+}
+
+// drawChangedTypes names columns that have another type than when their values were sent.
+func drawChangedTypes(s screen, changed []report.ChangedType) {
+	for _, c := range changed {
+		became := "what was acknowledged is carried over"
+		if c.Unfit > 0 {
+			became = plural(c.Unfit, "acknowledged value") + " do not fit"
+		}
+		s.line("  %s %s was %s and is %s now: %s", s.yellow("!"), c.Field, c.From, c.To, became)
+	}
 }
 
 // drawPast is a run that ended, as it was shown then, and what became of its rows.

@@ -153,6 +153,9 @@ type Dialect interface {
 	// pruned, "" = none, for engines that keep days apart (partitioning); by as in CreateTableAs.
 	CreateTable(t Table, columns []string, day string, by ...string) string
 	CreateSchema(schema string) string
+	// DropSchema takes a schema away with what stands in it, or all of that alone where the schema could not be made again. One that
+	// is not there is no error.
+	DropSchema(schema string) string
 	// Swap puts a query's result, which may read the table, in the table's place as a part of Atomic: within stands there. Some engines make no tables in a
 	// transaction: the table, if it is not there, is made by before, run on its own, and its columns stay as they are.
 	Swap(t Table, there bool, query string) (before, within []string)

@@ -136,6 +136,13 @@ func CreateMissing(d interface{ Table(t Table) string }, t Table, columns []stri
 	return "CREATE TABLE IF NOT EXISTS " + d.Table(t) + " (" + strings.Join(columns, ", ") + ")"
 }
 
+// DropSchema is Dialect.DropSchema where schemas are nobody's to be given.
+func DropSchema(d interface {
+	Quote(identifier string) string
+}, schema string) string {
+	return "DROP SCHEMA IF EXISTS " + d.Quote(schema) + " CASCADE"
+}
+
 // OrderNulls is Dialect.Order in standard SQL.
 func OrderNulls(expr string, desc, nullsFirst bool) string {
 	if desc {

@@ -164,6 +164,9 @@ func (s *Server) run(bin string) error {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return errors.Join(fmt.Errorf("initdb: %w: %s", err, out), os.RemoveAll(dir))
 	}
+	if err := passwords(data); err != nil {
+		return errors.Join(err, os.RemoveAll(dir))
+	}
 	// The shell waits for its input to end, which it does with this process however that ends: no server is left behind.
 	script := `"$0" "$@" >"$PGLOG" 2>&1 </dev/null & server=$!; read -r _; kill -INT $server; wait $server; rm -rf "$PGDIR"`
 	cmd := exec.Command("/bin/sh", "-c", script, filepath.Join(bin, "postgres"), "-D", data, "-k", dir, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200") //nolint:noctx // it lives as long as the tests
@@ -179,6 +182,24 @@ func (s *Server) run(bin string) error {
 	s.dir = dir
 	s.stop = func() { stop(input, cmd, dir) }
 	return s.ready(ctx)
+}
+
+// WithPassword is the role whose members must give their password; all others are let in. A test makes it, once a server.
+const WithPassword = "with_password"
+
+// passwords has the server ask members of WithPassword for theirs.
+func passwords(data string) error {
+	path := filepath.Join(data, "pg_hba.conf")
+	rest, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0) // as it is: it is the server's user's
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("local all +" + WithPassword + " scram-sha-256\n" + string(rest))
+	return errors.Join(err, f.Close())
 }
 
 func stop(input io.Closer, cmd *exec.Cmd, dir string) {

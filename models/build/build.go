@@ -99,10 +99,6 @@ func DropScratch(ctx context.Context, w warehouse.Warehouse, prog *compile.Progr
 	if !prog.Options.Scratch {
 		return nil
 	}
-	_, err := w.Exec(ctx, dropSchema(w, prog.Target.Schema))
+	_, err := w.Exec(ctx, w.Dialect().DropSchema(prog.Target.Schema))
 	return err
-}
-
-func dropSchema(w warehouse.Warehouse, schema string) string {
-	return "DROP SCHEMA IF EXISTS " + w.Dialect().Quote(schema) + " CASCADE"
 }

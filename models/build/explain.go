@@ -31,7 +31,7 @@ func Explain(ctx context.Context, w warehouse.Warehouse, prog *compile.Program) 
 		return 0, failed("making schema "+schema, err)
 	}
 	defer func() {
-		if _, dropped := w.Exec(context.WithoutCancel(ctx), dropSchema(w, schema)); dropped != nil && err == nil {
+		if _, dropped := w.Exec(context.WithoutCancel(ctx), w.Dialect().DropSchema(schema)); dropped != nil && err == nil {
 			err = failed("dropping schema "+schema, dropped)
 		}
 	}()

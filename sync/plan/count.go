@@ -89,7 +89,7 @@ UNION ALL SELECT '#c', '', '', false, false, false, false, (SELECT count(*) FROM
 
 // Known is the condition on plan_<sync> of differences between the model and known acknowledged values, which max_changes counts:
 // not what is uncertain, what was refused before and comes again as it was, or what is only sent again for its age (DESIGN §7).
-const Known = "operation = 'update' AND state <> '" + Same + "' AND acknowledged AND was_uncertain IS NULL AND attempts IS NULL AND coalesce(reason, '') <> '" + Refresh + "'"
+const Known = "operation = 'update' AND state <> '" + Same + "' AND coalesce(matched, false) AND was_uncertain IS NULL AND attempts IS NULL AND coalesce(reason, '') <> '" + Refresh + "'"
 
 // owedMark stands in the column changed of an insert that is owed although its row left the model.
 const owedMark = "owed"

@@ -99,6 +99,9 @@ type Run struct {
 	// Jobs is what an asynchronous vendor told in this run; nil where there was no job.
 	Jobs *Jobs `json:"jobs,omitempty"`
 
+	// ChangedTypes are columns of another type than when the snapshot was written; it was carried over to these.
+	ChangedTypes []ChangedType `json:"changed_types,omitempty"`
+
 	// Keys is how many of the keys of a file a backfill found; nil where it had none.
 	Keys *Keys `json:"keys,omitempty"`
 
@@ -110,6 +113,14 @@ type Run struct {
 
 	// HookErrors are hooks after the run that failed; they change nothing of it.
 	HookErrors []string `json:"hook_errors,omitempty"`
+}
+
+// ChangedType is a field or key whose column changed its type since the last run.
+type ChangedType struct {
+	Field string `json:"field"`
+	From  string `json:"from"` // the engine's types
+	To    string `json:"to"`
+	Unfit int64  `json:"unfit"` // acknowledged values that do not fit the new type: rows that are sent again
 }
 
 // Keys are those of the file of `backfill --keys`: how many different ones it has, and how many of them are in the model.
@@ -158,6 +169,7 @@ type Plan struct {
 	Consent       *Consent         `json:"consent,omitempty"`   // what Dray asks of each row by itself; nil = nothing
 	Guard         Guard            `json:"guard"`
 	ChangedFields map[string]int64 `json:"changed_fields"`
+	ChangedTypes  []ChangedType    `json:"changed_types,omitempty"`
 	Estimate      Estimate         `json:"estimate"`
 	Samples       []Sample         `json:"samples"`
 	Identity      *Identity        `json:"identity,omitempty"` // nil: it does not deliver profiles, or they could not be built

@@ -207,6 +207,11 @@ func (r *one) prepare(ctx context.Context, l *plan.Layout, o *plan.Options) erro
 		return diag.Errorf(diag.Stopped, "binding.key_type", "%s: the key's type is %s now, and %d keys that were sent do not fit it; nothing was sent", r.sync.Name, l.DestKey.Type, misfits).
 			WithHint("correct the type in the model; or begin anew: dray reset %s", r.sync.Name)
 	}
+	if r.report.ChangedTypes == nil { // a salted plan comes here again, when the snapshot is carried over
+		if r.report.ChangedTypes, err = l.Retyped(ctx, r.Warehouse, o.Standing); err != nil {
+			return err
+		}
+	}
 	if err := l.Prepare(ctx, r.Warehouse, o.Standing, now); err != nil {
 		return err
 	}

@@ -98,6 +98,9 @@ func (s *Session) planOne(ctx context.Context, prog *compile.Program, built buil
 	if p.ChangedFields, err = changes.ChangedFields(ctx, s.Warehouse); err != nil {
 		return p, fmt.Errorf("counting the changed fields of %s: %w", name, err)
 	}
+	if p.ChangedTypes, err = changes.Layout.Retyped(ctx, s.Warehouse, o.Standing); err != nil {
+		return p, err
+	}
 	if p.Samples, err = changes.Samples(ctx, s.Warehouse, o, s.options.ShowValues); err != nil {
 		return p, fmt.Errorf("reading samples of %s: %w", name, err)
 	}

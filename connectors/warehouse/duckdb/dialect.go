@@ -196,6 +196,9 @@ func (d Dialect) CreateView(t warehouse.Table, query string) string {
 	return "CREATE OR REPLACE VIEW " + d.Table(t) + " AS " + query
 }
 
+// DropSchema takes a schema away with what stands in it.
+func (d Dialect) DropSchema(schema string) string { return warehouse.DropSchema(d, schema) }
+
 // CreateSchema makes a schema if it is missing.
 func (d Dialect) CreateSchema(schema string) string {
 	return "CREATE SCHEMA IF NOT EXISTS " + d.Quote(schema)

@@ -271,6 +271,21 @@ func (d Dialect) CreateSchema(schema string) string {
 	return "DO $do$ BEGIN IF to_regnamespace(" + d.Text(name) + ") IS NULL THEN CREATE SCHEMA IF NOT EXISTS " + name + "; END IF; END $do$"
 }
 
+// DropSchema takes a schema away with what stands in it. Where the role could not make it again it was made for it: it is emptied.
+func (d Dialect) DropSchema(schema string) string {
+	name := d.Quote(schema)
+	return `DO $do$ DECLARE r record; BEGIN
+IF has_database_privilege(current_database(), 'CREATE') THEN
+  DROP SCHEMA IF EXISTS ` + name + ` CASCADE;
+ELSE
+  FOR r IN SELECT relname AS name, CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END AS kind
+    FROM pg_class WHERE relnamespace = to_regnamespace(` + d.Text(name) + `) AND relkind IN ('r', 'p', 'v', 'm') LOOP
+    EXECUTE format('DROP %s IF EXISTS %I.%I CASCADE', r.kind, ` + d.Text(short(schema)) + `, r.name);
+  END LOOP;
+END IF;
+END $do$`
+}
+
 // Now is the server's clock in UTC, without a zone; not the transaction's beginning, which now() is.
 func (Dialect) Now() string { return "(clock_timestamp() AT TIME ZONE 'UTC')" }
 

@@ -6,6 +6,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/tls"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -190,25 +191,59 @@ func (w *Warehouse) prepare(ctx context.Context) error {
 	return nil
 }
 
+// openError is why there is no connection. The server's and the driver's texts name user and host, never the password.
 func openError(err error) error {
 	e := &diag.Error{Kind: diag.Failed, Code: "warehouse.open", Msg: "connecting to PostgreSQL"}
+	e.Err, e.Hint = reason(err)
+	return e
+}
+
+const where = "check host, port and that the server takes connections from here"
+
+// reason says in one line why a connection was not made, and the way out.
+func reason(err error) (cause error, hint string) {
 	var pe *pgconn.PgError
 	var dns *net.DNSError
+	var dial *net.OpError
+	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &pe):
-		e.Err = errors.New(pe.Message)
-		switch pe.Code {
-		case "28P01", "28000":
-			e.Hint = "check user and password of warehouse: in dray.yaml"
-		case "3D000":
-			e.Hint = "check database of warehouse: in dray.yaml"
-		}
+		return errors.New(pe.Message), hintOf(pe)
 	case errors.As(err, &dns):
-		e.Err, e.Hint = errors.New("the host is not known"), "check host of warehouse: in dray.yaml"
-	default: // the driver's text names user and host, never the password
-		e.Err, e.Hint = errors.New(lastOf(err)), "check host, port and that the server takes connections from here"
+		return errors.New("the host is not known"), "check host of warehouse: in dray.yaml"
+	case errors.As(err, &certificate):
+		return fmt.Errorf("the server's certificate is not trusted: %w", certificate.Err),
+			"name the authority that signed it: url with sslrootcert=FILE, and the host as the certificate has it; sslmode: require encrypts without looking at it"
+	case strings.Contains(err.Error(), "server refused TLS connection"):
+		return errors.New("the server has no TLS"), "turn ssl on in PostgreSQL; or, where the network is trusted, sslmode: disable"
+	case errors.As(err, &dial) && dial.Timeout(), pgconn.Timeout(err):
+		return errors.New("the server does not answer"), where
+	case errors.As(err, &dial) && dial.Addr != nil:
+		return fmt.Errorf("%s: %s", dial.Addr, lastOf(dial.Err)), where
 	}
-	return e
+	return errors.New(strings.Join(strings.Fields(lastOf(err)), " ")), where
+}
+
+// hintOf is what to do about the server's refusal of a connection.
+func hintOf(pe *pgconn.PgError) string {
+	const user = "check user and password of warehouse: in dray.yaml"
+	switch {
+	case strings.Contains(pe.Message, "pg_hba.conf"):
+		return "let pg_hba.conf of the server take this user from here; where it says no encryption, sslmode: require"
+	case pe.Code == "28P01", pe.Code == "28000":
+		return user
+	case pe.Code == "3D000":
+		return "check database of warehouse: in dray.yaml"
+	case pe.Code == "53300":
+		return "the server has no connection left: lower connections of warehouse:, or raise max_connections in PostgreSQL"
+	case pe.Code == "57P03":
+		return "run again once the server takes connections"
+	case pe.Code == "42501" && strings.Contains(pe.Message, "database"):
+		return "let its owner run: GRANT CONNECT ON DATABASE … TO <the user of dray>"
+	case strings.Contains(pe.Message, "role"): // SET ROLE
+		return "check role of warehouse: in dray.yaml; it must be granted to the user: GRANT <role> TO <user>"
+	}
+	return where
 }
 
 // lastOf is the innermost error's text.
