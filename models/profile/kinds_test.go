@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dray-dev/dray/config"
 	"github.com/dray-dev/dray/connectors/warehouse"
@@ -24,8 +25,24 @@ func picked(pick string, f conformance.Field, values []any) any {
 	switch pick {
 	case "oldest":
 		return values[0]
-	case "most_recent", "source_order":
+	case "most_recent", "source_order", "first": // in the order of falling numbers
 		return values[len(values)-1]
+	case "longest": // the latest of those
+		slices.Reverse(values)
+		return slices.MaxFunc(values, func(a, b any) int {
+			return utf8.RuneCountInString(fmt.Sprint(a)) - utf8.RuneCountInString(fmt.Sprint(b))
+		})
+	case "most_frequent": // the latest of those
+		slices.Reverse(values)
+		times := func(v any) (n int) {
+			for _, x := range values {
+				if conformance.Canon(f.Kind, x) == conformance.Canon(f.Kind, v) {
+					n++
+				}
+			}
+			return n
+		}
+		return slices.MaxFunc(values, func(a, b any) int { return times(a) - times(b) })
 	}
 	least := slices.MinFunc(values, func(a, b any) int { return compared(f.Kind, a, b) })
 	if pick == "max" {
@@ -55,7 +72,8 @@ func compared(k warehouse.Kind, a, b any) int {
 	return 0
 }
 
-// Each pick gives a value of each kind as it was, and goes by NULL and empty texts. Each person has three neighbours of the data.
+// Each pick gives a value of each kind as it was, and goes by NULL and empty texts. Each person has three neighbours of the data, and
+// the first of them once more.
 func TestPicksOfEveryKind(t *testing.T) {
 	t.Parallel()
 	w := open(t)
@@ -64,11 +82,19 @@ func TestPicksOfEveryKind(t *testing.T) {
 	fields = append(fields, kinds...)
 	rows := conformance.Rows(kinds)
 	people := map[int64][][]any{}
+	var all [][]any
+	put := func(uid int64, values []any) {
+		n := len(all)
+		all = append(all, append([]any{int64(n), uid, time.Date(2025, 1, 1+n, 0, 0, 0, 0, time.UTC)}, values...))
+		people[uid] = append(people[uid], all[n])
+	}
 	for i, row := range rows {
 		uid := int64(i / 3)
-		rows[i] = append([]any{row[0], uid, time.Date(2025, 1, 1+i, 0, 0, 0, 0, time.UTC)}, row[1:]...)
-		people[uid] = append(people[uid], rows[i])
+		if put(uid, row[1:]); i%3 == 2 {
+			put(uid, rows[i-2][1:])
+		}
 	}
+	rows = all
 	conformance.Table(t, w, warehouse.Table{Name: "kinds"}, fields, rows)
 	e := &config.Entity{
 		Name: "person", Identifiers: []*config.Identifier{{Name: "user_id"}},
@@ -80,11 +106,18 @@ func TestPicksOfEveryKind(t *testing.T) {
 	}
 	var traits []wanted
 	for i, f := range fields[3:] {
-		for _, pick := range []string{"most_recent", "oldest", "source_order", "min", "max"} {
+		for _, pick := range []string{"most_recent", "oldest", "source_order", "first", "longest", "most_frequent", "min", "max"} {
+			if pick == "longest" && f.Kind != warehouse.Text {
+				continue // is about texts
+			}
 			if (pick == "min" || pick == "max") && (f.Kind == warehouse.JSON || f.Kind == warehouse.Text || f.Kind == warehouse.Bool) {
 				continue // has no order, or one of a language
 			}
-			e.Traits = append(e.Traits, &config.Trait{Name: fmt.Sprintf("t%d", len(traits)), Pick: pick, From: config.Strings{"kinds." + f.Name}})
+			trait := &config.Trait{Name: fmt.Sprintf("t%d", len(traits)), Pick: pick, From: config.Strings{"kinds." + f.Name}}
+			if pick == "first" {
+				trait.OrderBy = "id desc"
+			}
+			e.Traits = append(e.Traits, trait)
 			traits = append(traits, wanted{i + 3, pick})
 		}
 	}

@@ -3,6 +3,7 @@ package profile
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/dray-dev/dray/connectors/warehouse"
@@ -346,7 +347,12 @@ func (b *builder) planAmong(t *trait, candidates []candidate) error {
 // planMostFrequent counts the rows of each value; of equally frequent ones the most recent, then the least.
 func (b *builder) planMostFrequent(t *trait, candidates []candidate) {
 	p := b.newPass()
-	column := p.add(b.d.First("v", b.common(candidates, 0), "n DESC, "+b.d.Order("seen", true, false)+", v", ""))
+	documents := slices.ContainsFunc(candidates, func(c candidate) bool { return c.ties[0] != c.values[0] })
+	last := "v"
+	if documents {
+		last = "t"
+	}
+	column := p.add(b.d.First("v", b.common(candidates, 0), "n DESC, "+b.d.Order("seen", true, false)+", "+last, ""))
 	t.columns = []traitColumn{{t.Name, b.withDefault(p.name+"."+column, t.Default)}}
 	for _, c := range candidates {
 		p.reads = append(p.reads, c.in)
@@ -358,7 +364,15 @@ func (b *builder) planMostFrequent(t *trait, candidates []candidate) {
 			if seen == "" {
 				seen = b.d.Cast("NULL", warehouse.Timestamp)
 			}
-			union = append(union, fmt.Sprintf("SELECT %s, %s AS v, %s AS seen FROM %s AS r WHERE %s", owner, c.values[0], seen, c.in.rows, c.where))
+			values := c.values[0] + " AS v"
+			if documents {
+				values += ", " + c.ties[0] + " AS t"
+			}
+			union = append(union, fmt.Sprintf("SELECT %s, %s, %s AS seen FROM %s AS r WHERE %s", owner, values, seen, c.in.rows, c.where))
+		}
+		if documents { // BigQuery groups and orders no documents and lists: their texts stand for them
+			return p.grouped(fmt.Sprintf("(SELECT %s, %s AS v, t, count(*) AS n, max(seen) AS seen FROM (%s) AS u GROUP BY %[1]s, t) AS f",
+				owner, b.d.First("v", b.common(candidates, 0), b.d.Order("seen", true, false), ""), strings.Join(union, "\n\tUNION ALL ")))
 		}
 		return p.grouped(fmt.Sprintf("(SELECT %s, v, count(*) AS n, max(seen) AS seen FROM (%s) AS u GROUP BY %[1]s, v) AS f",
 			owner, strings.Join(union, "\n\tUNION ALL ")))

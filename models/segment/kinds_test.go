@@ -96,6 +96,14 @@ func TestConditionsOnEveryKind(t *testing.T) {
 			in := func(v any) bool {
 				return v != nil && slices.ContainsFunc(two, func(x any) bool { return ordered(f.Kind, v, x) == 0 })
 			}
+			if f.Kind != warehouse.Text && f.Kind != warehouse.Bool { // texts have an order of their own in each database
+				low, high := f.Values[0], f.Values[1]
+				for _, ends := range [][2]any{{low, high}, {high, low}, {low, low}} {
+					add("between", []any{written(f, ends[0]), written(f, ends[1])}, func(v any) bool {
+						return v != nil && ordered(f.Kind, v, ends[0]) >= 0 && ordered(f.Kind, v, ends[1]) <= 0
+					})
+				}
+			}
 			add("one_of", given[:2], in)
 			add("none_of", given[:2], func(v any) bool { return !in(v) })
 		}
@@ -117,6 +125,72 @@ func TestConditionsOnEveryKind(t *testing.T) {
 				}
 				if got[i+1] != want {
 					t.Errorf("%s %s %v of %v: got %s, want %s", f.Name, c.Op, c.Value, row[column], got[i+1], want)
+				}
+			}
+		}
+	}
+}
+
+// Conditions on how long ago a time is hold at each value's own moment, and a microsecond beside it.
+func TestAgesOfEveryTime(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	d := w.Dialect()
+	fields := append([]conformance.Field{conformance.ID()}, conformance.Fields(d)...)
+	rows := conformance.Rows(fields[1:])
+	table := warehouse.Table{Name: "kinds"}
+	conformance.Table(t, w, table, fields, rows)
+	columns, err := w.Columns(t.Context(), "SELECT * FROM "+d.Table(table))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const span = 36 * time.Hour
+	first, last := time.Date(1, 1, 3, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 29, 0, 0, 0, 0, time.UTC)
+	for column, f := range fields {
+		if f.Kind != warehouse.Date && f.Kind != warehouse.Timestamp {
+			continue
+		}
+		var conditions []string
+		var wants []func(v time.Time) bool
+		exprs := []string{d.Quote("id")}
+		for _, value := range f.Values {
+			at, ok := value.(time.Time)
+			if !ok || at.Before(first) || at.After(last) { // no engine has times beyond
+				continue
+			}
+			for _, off := range []time.Duration{-time.Microsecond, 0, time.Microsecond} {
+				for op, holds := range map[string]func(v, from, now, to time.Time) bool{
+					"older_than":  func(v, from, _, _ time.Time) bool { return v.Before(from) },
+					"within":      func(v, from, _, _ time.Time) bool { return !v.Before(from) },
+					"within_next": func(v, _, now, to time.Time) bool { return !v.Before(now) && !v.After(to) },
+				} {
+					from := at.Add(off)
+					now := from.Add(span)
+					if op == "within_next" { // its later end is at the value
+						now = from.Add(-span)
+					}
+					sql, err := Where(d, trait(f.Name, op, config.Duration{Duration: span}), Scope{Columns: columns, AsOf: now})
+					if err != nil {
+						t.Fatal(err)
+					}
+					exprs = append(exprs, fmt.Sprintf("CASE WHEN %s THEN 'y' WHEN NOT %s THEN 'n' END AS v%d", sql, sql, len(wants)))
+					conditions = append(conditions, fmt.Sprintf("%s %s as of %s", f.Name, op, now))
+					wants = append(wants, func(v time.Time) bool { return holds(v, now.Add(-span), now, now.Add(span)) })
+				}
+			}
+		}
+		if len(wants) < 20 {
+			t.Fatalf("%s: only %d conditions", f.Name, len(wants))
+		}
+		for _, got := range conformance.Read(t, w, "SELECT "+strings.Join(exprs, ", ")+" FROM "+d.Table(table)) {
+			row := rows[slices.IndexFunc(rows, func(r []any) bool { return fmt.Sprint(r[0]) == got[0] })]
+			for i, holds := range wants {
+				want := `"n"`
+				if v, ok := row[column].(time.Time); ok && holds(v) {
+					want = `"y"`
+				}
+				if got[i+1] != want {
+					t.Errorf("%s of %v: got %s, want %s", conditions[i], row[column], got[i+1], want)
 				}
 			}
 		}

@@ -81,7 +81,7 @@ func (d Dialect) Value(v any) string {
 	s := warehouse.Literal(d, v, float)
 	switch v.(type) {
 	case uint64, json.Number:
-		if _, err := strconv.ParseInt(s, 10, 64); errors.Is(err, strconv.ErrRange) {
+		if _, err := strconv.ParseInt(s, 10, 64); errors.Is(err, strconv.ErrRange) && !strings.ContainsAny(s, ".eE") {
 			return s + ".0"
 		}
 	}
