@@ -191,6 +191,8 @@ type Dialect interface {
 	NormalizeDate(expr string) string
 	NormalizeText(expr string) string
 
+	// Trim takes the blanks of Unicode (category Zs, the no-break space among them) off both ends of a text; not tabs and line breaks.
+	Trim(text string) string
 	// Digest is the MD5 of a text as 32 lower-case hexadecimal digits: the same on every engine, so that ids made of it are.
 	Digest(expr string) string
 	// Matches tells whether the whole of a text matches a regular expression (RE2).

@@ -143,6 +143,9 @@ func DropSchema(d interface {
 	return "DROP SCHEMA IF EXISTS " + d.Quote(schema) + " CASCADE"
 }
 
+// Blanks are the characters that Dialect.Trim takes off: those of Unicode's category Zs.
+const Blanks = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+
 // OrderNulls is Dialect.Order in standard SQL.
 func OrderNulls(expr string, desc, nullsFirst bool) string {
 	if desc {

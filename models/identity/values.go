@@ -13,7 +13,7 @@ import (
 // Normalize is the text by which a value of an identifier is known; NULL for what cannot be one. Without a normaliser it is
 // the value as text, trimmed.
 func Normalize(d warehouse.Dialect, id *config.Identifier, expr string) string {
-	text := "nullif(trim(" + d.Cast(expr, warehouse.Text) + "), '')"
+	text := "nullif(" + d.Trim(d.Cast(expr, warehouse.Text)) + ", '')"
 	if id.Normalize == nil {
 		return text
 	}

@@ -369,6 +369,11 @@ func (Dialect) JSONArray(exprs ...string) string {
 	return "TO_JSON_STRING(JSON_ARRAY(" + strings.Join(exprs, ", ") + "))"
 }
 
+// Trim is TRIM of what is listed: by itself it takes tabs and line breaks too.
+func (d Dialect) Trim(text string) string {
+	return "TRIM(" + text + ", " + d.Text(warehouse.Blanks) + ")"
+}
+
 // Digest is MD5, which BigQuery gives as bytes.
 func (Dialect) Digest(expr string) string { return "TO_HEX(MD5(" + expr + "))" }
 

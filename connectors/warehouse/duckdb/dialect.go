@@ -274,6 +274,9 @@ func (d Dialect) RenameTable(t warehouse.Table, name string) string {
 	return "ALTER TABLE " + d.Table(t) + " RENAME TO " + d.Quote(name)
 }
 
+// Trim is trim, which DuckDB does for all blanks.
+func (Dialect) Trim(text string) string { return "trim(" + text + ")" }
+
 // Digest is md5, which DuckDB gives as hexadecimal digits.
 func (Dialect) Digest(expr string) string { return "md5(" + expr + ")" }
 

@@ -341,6 +341,11 @@ func (Dialect) JSONArray(exprs ...string) string {
 	return "CAST(jsonb_build_array(" + strings.Join(exprs, ", ") + ") AS TEXT)"
 }
 
+// Trim is btrim.
+func (d Dialect) Trim(text string) string {
+	return "btrim(" + text + ", " + d.Text(warehouse.Blanks) + ")"
+}
+
 // Digest is md5, which PostgreSQL gives as hexadecimal digits.
 func (Dialect) Digest(expr string) string { return "md5(" + expr + ")" }
 

@@ -354,6 +354,11 @@ func (Dialect) JSONArray(exprs ...string) string {
 	return "TO_JSON(ARRAY_CONSTRUCT(" + strings.Join(parts, ", ") + "))"
 }
 
+// Trim is TRIM of what is listed: by itself it takes the common blank alone.
+func (d Dialect) Trim(text string) string {
+	return "TRIM(" + text + ", " + d.Text(warehouse.Blanks) + ")"
+}
+
 // Digest is MD5, which Snowflake gives as hexadecimal digits.
 func (Dialect) Digest(expr string) string { return "MD5(" + expr + ")" }
 
