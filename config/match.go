@@ -11,6 +11,9 @@ import (
 // matched, those to be reviewed, the sizes of blocks, the models.
 func MatchTables() []string { return []string{"_matches", "_review", "_blocks", "_models"} }
 
+// maxBlocks bounds the keys of one rule.
+const maxBlocks = 20
+
 // DefaultReview is where pairs begin to be worth a person's look.
 const DefaultReview Percent = 0.7
 
@@ -134,6 +137,9 @@ func (c *checker) blocks(m *Match, name string) {
 	}
 	if m.good("block") && (len(m.Block) == 0 || slices.ContainsFunc(m.Block, func(key Strings) bool { return len(key) == 0 })) {
 		c.problem(m.At("block"), "config.match", "match %s has a block of no column", name).WithHint("block: [birth_date, [postcode, soundex(last_name)]]")
+	}
+	if len(m.Block) > maxBlocks {
+		c.problem(m.At("block"), "config.match", "match %s has %d blocks; there may be %d", name, len(m.Block), maxBlocks).WithHint("each makes pairs of its own: keep those that find most")
 	}
 	if m.good("max_block") && m.MaxBlock < 2 {
 		c.problem(m.At("max_block"), "config.match", "match %s: max_block wants a number from 2", name)

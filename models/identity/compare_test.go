@@ -236,7 +236,11 @@ func TestCompareIsAllPairs(t *testing.T) {
 		}).Draw(rt, "block")}
 		exec(t, w, "DROP TABLE IF EXISTS identity_customer", "DROP TABLE IF EXISTS identity_customer_merges")
 		spec := customer(&config.Input{Identifiers: map[string]string{"user_id": "uid"}})
-		spec.Entity.Match = []*config.Match{rule}
+		rules := []*config.Match{rule}
+		if rapid.Bool().Draw(rt, "and another rule") {
+			rules = append(rules, &config.Match{Name: "other", Compare: comparisonsOf(rt, w.Dialect()), Block: []config.Strings{{"first_name"}}})
+		}
+		spec.Entity.Match = rules
 		buildWith(t, w, spec, rapid.SampledFrom([]int64{0, finishBelow}).Draw(rt, "finish"), decideAtOnce)
 		of := map[string]string{}
 		for i := range people {
@@ -244,7 +248,9 @@ func TestCompareIsAllPairs(t *testing.T) {
 		}
 		for i, a := range people {
 			for j, b := range people[:i] {
-				if !sharesBlock(rule.Block, a, b) || slices.ContainsFunc(rule.Compare, func(c *config.Comparison) bool { return !alike(c, a, b) }) {
+				if !slices.ContainsFunc(rules, func(m *config.Match) bool {
+					return sharesBlock(m.Block, a, b) && !slices.ContainsFunc(m.Compare, func(c *config.Comparison) bool { return !alike(c, a, b) })
+				}) {
 					continue
 				}
 				from, to := of[fmt.Sprint(i)], of[fmt.Sprint(j)]
@@ -304,6 +310,38 @@ func TestCompareRefuses(t *testing.T) {
 		rule.Compare[0] = &config.Comparison{Column: "last_name", JaroWinkler: config.Numbers{0.9}}
 		_, err = Build(t.Context(), w, spec)
 		refusal(t, err, "entity.match", w.Dialect().Name()+" has no function for jaro_winkler", wayOut)
+	}
+}
+
+// A rule that is tried before the least trusted identifier joins those whose devices are then theirs, and a merge is recorded as any.
+func TestCompareStandsInTheOrderOfTrust(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	table := func(last string) {
+		exec(t, w, w.Dialect().CreateTableAs(warehouse.Table{Name: "t1"}, `SELECT CAST(uid AS VARCHAR) AS uid, CAST(mail AS VARCHAR) AS mail, CAST(anon AS VARCHAR) AS anon, CAST(last_name AS VARCHAR) AS last_name, CAST(born AS VARCHAR) AS born FROM (VALUES
+	('1', 'a@x.dk', 'phone', 'Smith', '1980'), ('2', 'b@x.dk', 'laptop', '`+last+`', '1980'), (NULL, NULL, 'tablet', 'smythe', '1980'), (NULL, NULL, 'phone', NULL, NULL), ('3', NULL, 'desk', 'Holm', '1980')) v(uid, mail, anon, last_name, born)`))
+	}
+	spec := customer(&config.Input{Identifiers: map[string]string{"user_id": "uid", "email": "mail", "anonymous_id": "anon"}})
+	spec.Entity.Identifiers[2].Limit = 3
+	spec.Entity.Match = []*config.Match{{Name: "close", After: "email", Compare: []*config.Comparison{{Column: "last_name", EditDistance: config.Numbers{1}}}, Block: []config.Strings{{"born"}}}}
+	table("Jensen")
+	build(t, w, spec)
+	devices := func() string {
+		return strings.Join(query(t, w, "SELECT string_agg(value, ' ' ORDER BY value) FROM identity_customer WHERE identifier = 'anonymous_id' GROUP BY profile_id"), ", ")
+	}
+	if got, want := devices(), "desk, laptop, phone, tablet"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	table("Smyth")
+	if r := build(t, w, spec); r.Merged != 2 || r.Refused != 0 {
+		t.Errorf("%+v, want two merges", r)
+	}
+	if got, want := devices(), "desk, laptop phone tablet"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	spec.Entity.Identifiers[2].Limit = 2
+	if r := build(t, w, spec); r.Refused != 1 {
+		t.Errorf("%+v, want one device refused", r)
 	}
 }
 

@@ -86,11 +86,13 @@ var (
 func (l Level) matched(r Relation) (value, raw string, ok bool, err error) {
 	d := r.dialect
 	if l.match.Pairs() {
-		parts, enough, ok, err := recordOf(l.match).exprs(r)
-		if !ok || err != nil {
+		rec := recordOf(l.match)
+		parts, there, err := rec.exprs(r)
+		if err != nil {
 			return "", "", false, err
 		}
-		return "CASE WHEN " + enough + " THEN " + d.JSONArray(parts...) + " END", enough, true, nil
+		value, raw, ok = rec.value(d, parts, there)
+		return value, raw, ok, nil
 	}
 	var parts, there []string
 	for _, on := range l.match.On {

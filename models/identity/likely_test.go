@@ -535,6 +535,32 @@ func TestLikelyLearnsTheTruth(t *testing.T) {
 	}
 }
 
+// A column that is in every key cannot be learned, and the report says so.
+func TestLikelyTellsWhatItAssumes(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	people, _ := makePeople(100, 5)
+	loadPeople(t, w, people)
+	spec := customer(&config.Input{Identifiers: map[string]string{"user_id": "uid"}})
+	spec.Entity.Match = []*config.Match{{
+		Name: "likely", Block: []config.Strings{{"soundex(last_name)", "born"}, {"last_name", "city"}},
+		Probability: &config.Probability{Compare: []*config.Comparison{{Column: "first_name"}, {Column: "last_name"}, {Column: "born"}, {Column: "city"}}, Threshold: 0.95},
+	}}
+	build(t, w, spec)
+	report, err := Health(t.Context(), w, spec.Entity, spec.Target, spec.Merges)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(report.Warnings) != 1 || !strings.Contains(report.Warnings[0], "how often last_name agrees among rows that are one is assumed") {
+		t.Errorf("warnings: %v", report.Warnings)
+	}
+	for _, l := range report.Models[0].Levels {
+		if l.Assumed != (l.Comparison == "last_name") || l.Assumed && l.Agreement == "equal" && math.Abs(l.M-0.95) > 1e-9 {
+			t.Errorf("%+v", l)
+		}
+	}
+}
+
 // Two rows that say the same, but next to nothing, are not one: the rule has no value for them.
 func TestLikelyIgnoresPoorRecords(t *testing.T) {
 	t.Parallel()

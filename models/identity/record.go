@@ -103,49 +103,48 @@ func (p part) there(r Relation) bool {
 	return ok || !plainName.MatchString(p.column)
 }
 
-// exprs are the parts of an input's rows as SQL, NULL where they are empty, and whether the row has enough of them: all that is compared,
-// or in a probability whatever there is, and all of one blocking key. ok is false if no row can have.
-func (r record) exprs(in Relation) (exprs []string, enough string, ok bool, err error) {
+// exprs are the parts of an input's rows as SQL, NULL where they are empty, and which of them the input may have.
+func (r record) exprs(in Relation) (exprs []string, there []bool, err error) {
 	var problems diag.List
-	there := make([]bool, len(r.parts))
-	for i, p := range r.parts {
-		exprs = append(exprs, in.dialect.Cast("NULL", warehouse.Text))
-		if there[i] = p.there(in); !there[i] {
-			continue
+	for _, p := range r.parts {
+		expr := in.dialect.Cast("NULL", warehouse.Text)
+		if p.there(in) {
+			column, err := in.Expr(p.column, p.pos)
+			problems.Add(err)
+			expr = normal(in.dialect, p.as, column)
 		}
-		expr, err := in.Expr(p.column, p.pos)
-		problems.Add(err)
-		exprs[i] = normal(in.dialect, p.as, expr)
+		exprs, there = append(exprs, expr), append(there, p.there(in))
 	}
-	if err := problems.Err(); err != nil {
-		return nil, "", false, err
-	}
+	return exprs, there, problems.Err()
+}
+
+// value is the record as one text, NULL where a row has too little of it, and the condition that it has enough: all that is compared, or
+// in a probability whatever there is, and all of one blocking key. ok is false if no row of the input can have.
+func (r record) value(d warehouse.Dialect, parts []string, there []bool) (value, enough string, ok bool) {
 	var required, blocks []string
 	if r.all {
 		for _, i := range r.compared {
 			if !there[i] {
-				return nil, "", false, nil
+				return "", "", false
 			}
-			required = append(required, exprs[i]+" IS NOT NULL")
+			required = append(required, parts[i]+" IS NOT NULL")
 		}
 	}
 	for _, block := range r.blocks {
-		var whole []string
-		for _, k := range block {
-			if !there[k.part] {
-				whole = nil
-				break
-			}
-			whole = append(whole, exprs[k.part]+" IS NOT NULL")
+		if slices.ContainsFunc(block, func(k key) bool { return !there[k.part] }) {
+			continue
 		}
-		if whole != nil {
-			blocks = append(blocks, strings.Join(whole, " AND "))
+		whole := make([]string, len(block))
+		for i, k := range block {
+			whole[i] = parts[k.part] + " IS NOT NULL"
 		}
+		blocks = append(blocks, strings.Join(whole, " AND "))
 	}
 	if len(blocks) == 0 {
-		return nil, "", false, nil
+		return "", "", false
 	}
-	return exprs, strings.Join(append(required, "("+strings.Join(blocks, " OR ")+")"), " AND "), true, nil
+	enough = strings.Join(append(required, "("+strings.Join(blocks, " OR ")+")"), " AND ")
+	return "CASE WHEN " + enough + " THEN " + d.JSONArray(parts...) + " END", enough, true
 }
 
 func normal(d warehouse.Dialect, as, expr string) string {

@@ -99,6 +99,20 @@ func (b *builder) stageQuery(ctx context.Context, r Relation) (query string, s s
 		}
 		level := i + 1
 		levels = append(levels, level)
+		if l.match != nil && l.match.Pairs() {
+			rec := recordOf(l.match)
+			exprs, there, _ := rec.exprs(r) // the error was Value's too
+			names := make([]string, len(exprs))
+			for n, expr := range exprs {
+				names[n] = partColumn(level, n)
+				inner = append(inner, expr+" AS "+names[n])
+			}
+			value, enough, _ := rec.value(b.d, names, there)
+			outer = append(outer, fmt.Sprintf("%s AS v%d, %s AS r%[2]d", value, level, enough))
+			parts = append(parts, names...)
+			s.records = append(s.records, level)
+			continue
+		}
 		v := fmt.Sprintf("n%d", level)
 		usable := v + " IS NOT NULL"
 		if l.Identifier != nil {
@@ -109,16 +123,6 @@ func (b *builder) stageQuery(ctx context.Context, r Relation) (query string, s s
 		}
 		inner = append(inner, fmt.Sprintf("%s AS n%d, %s AS r%d", value, level, raw, level))
 		outer = append(outer, fmt.Sprintf("CASE WHEN %s THEN %s END AS v%d, r%d", usable, v, level, level))
-		if l.match == nil || !l.match.Pairs() {
-			continue
-		}
-		exprs, _, _, err := recordOf(l.match).exprs(r)
-		problems.Add(err)
-		for i, expr := range exprs {
-			inner = append(inner, expr+" AS "+partColumn(level, i))
-			parts = append(parts, partColumn(level, i))
-		}
-		s.records = append(s.records, level)
 	}
 	seen, err := r.Time(ctx, b.w)
 	problems.Add(err)

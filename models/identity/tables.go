@@ -17,7 +17,7 @@ const (
 	matchesTable = "_matches" // rule, a, b, score, pattern; a and b are values of the rule in identity_<entity>
 	reviewTable  = "_review"  // the same
 	blocksTable  = "_blocks"
-	modelsTable  = "_models" // rule, comparison, agreement, m, u, bits; the prior is the row without a comparison
+	modelsTable  = "_models" // rule, comparison, agreement, m, u, bits, assumed; the prior is the row without a comparison
 )
 
 // PairTable is one of these tables, by its suffix (config.MatchTables).
@@ -76,14 +76,14 @@ func (b *builder) modelRows(p *pairing) []string {
 	if p.model == nil {
 		return nil
 	}
-	row := func(comparison, agreement string, m, u any, bits float64) string {
-		return fmt.Sprintf("SELECT %s AS rule, %s AS comparison, %s AS agreement, %s AS m, %s AS u, %s AS bits", b.d.Text(p.match.Name), b.d.Text(comparison), b.d.Text(agreement),
-			b.d.Cast(b.d.Value(m), warehouse.Float), b.d.Cast(b.d.Value(u), warehouse.Float), b.d.Cast(b.d.Value(bits), warehouse.Float))
+	row := func(comparison, agreement string, m, u any, bits float64, assumed bool) string {
+		return fmt.Sprintf("SELECT %s AS rule, %s AS comparison, %s AS agreement, %s AS m, %s AS u, %s AS bits, %t AS assumed", b.d.Text(p.match.Name), b.d.Text(comparison), b.d.Text(agreement),
+			b.d.Cast(b.d.Value(m), warehouse.Float), b.d.Cast(b.d.Value(u), warehouse.Float), b.d.Cast(b.d.Value(bits), warehouse.Float), assumed)
 	}
-	out := []string{row("", "", p.model.prior, nil, logit(p.model.prior)/math.Ln2)}
+	out := []string{row("", "", p.model.prior, nil, logit(p.model.prior)/math.Ln2, false)}
 	for _, c := range p.model.comparisons {
 		for level, name := range c.names {
-			out = append(out, row(c.column, name, c.m[level], c.u[level], c.weight(level)/math.Ln2))
+			out = append(out, row(c.column, name, c.m[level], c.u[level], c.weight(level)/math.Ln2, !c.trained))
 		}
 	}
 	return out
@@ -156,6 +156,7 @@ type Agree struct {
 	M          float64 `json:"m"`
 	U          float64 `json:"u"`
 	Bits       float64 `json:"bits"`
+	Assumed    bool    `json:"assumed"` // m is what is assumed of any column: none of the blocks says anything of this one
 }
 
 // models reads the models, and warns of those that cannot be right.
@@ -171,7 +172,7 @@ func (r *Report) models(ctx context.Context, b *builder, table warehouse.Table) 
 			r.Models = append(r.Models, Model{Rule: m.Name, Levels: []Agree{}})
 		}
 	}
-	err = b.each(ctx, "SELECT rule, comparison, agreement, m, u, bits FROM "+b.d.Table(PairTable(table, modelsTable))+" AS t ORDER BY rule, comparison, bits DESC, agreement", func(row []any) {
+	err = b.each(ctx, "SELECT rule, comparison, agreement, m, u, bits, assumed FROM "+b.d.Table(PairTable(table, modelsTable))+" AS t ORDER BY rule, comparison, bits DESC, agreement", func(row []any) {
 		rule, _ := row[0].(string)
 		i, ok := place[rule]
 		if !ok {
@@ -183,11 +184,16 @@ func (r *Report) models(ctx context.Context, b *builder, table warehouse.Table) 
 		a.M, _ = row[3].(float64)
 		a.U, _ = row[4].(float64)
 		a.Bits, _ = row[5].(float64)
+		a.Assumed, _ = row[6].(bool)
 		if a.Comparison == "" {
 			r.Models[i].Prior = a.M
 			return
 		}
 		r.Models[i].Levels = append(r.Models[i].Levels, a)
+		if a.Agreement == "equal" && a.Assumed {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("match %s: how often %s agrees among rows that are one is assumed, not learned: add a block without it, in which two other columns are compared",
+				rule, a.Comparison))
+		}
 		if a.Agreement == "equal" && a.Bits <= 0 {
 			r.Warnings = append(r.Warnings, fmt.Sprintf("match %s: that %s is equal speaks against two rows being one: the model found no pairs to learn from, or learned from the wrong ones; block by other columns",
 				rule, a.Comparison))
