@@ -107,7 +107,7 @@ func TestGuardStopsBeforeAnythingChanges(t *testing.T) {
 	spec.Entity.Match = []*config.Match{{Name: "same_person", On: []string{"normalize(last_name)", "birth_date"}}}
 	most := config.Percent(0.1)
 	spec.Entity.Guard = &config.EntityGuard{MaxMerges: &most}
-	stops("identity.max_merges", "1 profile of customer of 7")
+	stops("identity.max_merges", "1 profile of customer of 9")
 	most = 0.15
 	spec.Entity.Guard.MaxProfileSize = 4
 	stops("identity.max_profile_size", "5 values (2 user_id, 2 email, 1 same_person)")
