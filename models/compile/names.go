@@ -43,7 +43,9 @@ func (n Names) Merges(entity string) warehouse.Table {
 func (n Names) Profiles(entity string) warehouse.Table { return n.table("profiles_" + entity) }
 
 // ProfileHistory holds which values an entity's traits had from when to when.
-func (n Names) ProfileHistory(entity string) warehouse.Table { return n.table("profiles_" + entity + "_history") }
+func (n Names) ProfileHistory(entity string) warehouse.Table {
+	return n.table("profiles_" + entity + "_history")
+}
 
 // Segment holds the members.
 func (n Names) Segment(name string) warehouse.Table { return n.table("segment_" + name) }

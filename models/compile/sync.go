@@ -526,13 +526,51 @@ type reader struct {
 	sent  func(sync string) (string, error)
 }
 
-// Sent is the query of what a sync of profiles has sent, as segment.Scope wants it: "" where Dray has sent nothing at all yet.
+// Sent is the query of what a sync of profiles has sent, as segment.Scope wants it: "" where Dray has sent nothing at all yet. What was
+// sent to a profile that was merged into another since then was sent to that one.
 func (p *Program) Sent(ctx context.Context, w warehouse.Warehouse, sync string) (string, error) {
 	there, err := w.Exists(ctx, p.Names.Deliveries())
 	if err != nil || !there {
 		return "", err
 	}
-	return p.sent(sync), nil
+	moves, err := p.merged(ctx, w, sync)
+	if err != nil || moves == "" {
+		return p.sent(sync), err
+	}
+	return fmt.Sprintf("SELECT coalesce(m.into_id, s.profile_id) AS profile_id, s.sent_at FROM (%s) AS s LEFT JOIN (%s) AS m ON m.from_id = s.profile_id", p.sent(sync), moves), nil
+}
+
+// mergeSteps is over how many merges, one after the other, a profile is followed.
+const mergeSteps = 8
+
+// merged is a query of the profiles of a sync's entity that are part of another one (from_id) and of which (into_id); "" = none ever was.
+func (p *Program) merged(ctx context.Context, w warehouse.Warehouse, sync string) (string, error) {
+	s, d := p.Graph.Node(graph.Sync, sync).Sync, p.Dialect
+	entity := s.Entity
+	if of := p.Graph.Node(graph.Segment, s.Segment); of != nil {
+		entity = of.Segment.Entity
+	}
+	tables := []warehouse.Table{p.Names.Merges(entity), p.Target.Merges(entity)}
+	var parts []string
+	for _, t := range slices.Compact(tables) {
+		there, err := w.Exists(ctx, t)
+		if err != nil {
+			return "", err
+		}
+		if there {
+			parts = append(parts, "SELECT from_id, into_id FROM "+d.Table(t)+" WHERE rule = 'merge'")
+		}
+	}
+	if len(parts) == 0 {
+		return "", nil
+	}
+	merges := "(SELECT DISTINCT from_id, into_id FROM (" + strings.Join(parts, " UNION ALL ") + ") AS u)"
+	ids, joins := "m0.into_id", ""
+	for i := 1; i < mergeSteps; i++ {
+		ids = fmt.Sprintf("m%d.into_id, %s", i, ids)
+		joins += fmt.Sprintf(" LEFT JOIN %s AS m%d ON m%[2]d.from_id = m%d.into_id", merges, i, i-1)
+	}
+	return fmt.Sprintf("SELECT m0.from_id, coalesce(%s) AS into_id FROM %s AS m0%s", ids, merges, joins), nil
 }
 
 // sent looks at the real deliveries, also in scratch. What was not answered may have arrived, and counts. Several rows of a profile

@@ -258,8 +258,10 @@ func TestRelations(t *testing.T) {
 			&config.Trait{Name: "a", SQL: "firm.mrr"}, &config.Trait{Name: "b", SQL: "coalesce(writer.\"mrr\", 0) + n -- firm.mrr"}, &config.Trait{Name: "c", SQL: "both.Mrr", Default: -1},
 			&config.Trait{Name: "d", SQL: "a + firm.n"}, &config.Trait{Name: "m", SQL: "n + 1"}, &config.Trait{Name: "e", SQL: "next.mrr"})
 		for _, r := range []config.Relation{
-			{Name: "firm", On: map[string]string{"n": "firm_id"}}, {Name: "writer", On: map[string]string{"mail": "mail"}},
-			{Name: "both", On: map[string]string{"n": "firm_id", "mail": "mail"}}, {Name: "next", On: map[string]string{"m": "firm_id"}},
+			{Name: "firm", On: map[string]string{"n": "firm_id"}},
+			{Name: "writer", On: map[string]string{"mail": "mail"}},
+			{Name: "both", On: map[string]string{"n": "firm_id", "mail": "mail"}},
+			{Name: "next", On: map[string]string{"m": "firm_id"}},
 		} {
 			r.Entity = "firm"
 			spec.Entity.Relations = append(spec.Entity.Relations, &r)

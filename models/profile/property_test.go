@@ -42,8 +42,10 @@ func drawFacts(t *rapid.T) []fact {
 	facts := make([]fact, rapid.IntRange(0, 14).Draw(t, "facts"))
 	for i := range facts {
 		f := &facts[i]
-		*f = fact{input: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "input"), id: (i*7 + 3) % 15, uid: rapid.IntRange(1, 3).Draw(t, "uid"),
-			v: maybe(t, "v", "", "x", "xx", "y", "zz"), n: maybe(t, "n", 0, 1, 2)}
+		*f = fact{
+			input: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "input"), id: (i*7 + 3) % 15, uid: rapid.IntRange(1, 3).Draw(t, "uid"),
+			v: maybe(t, "v", "", "x", "xx", "y", "zz"), n: maybe(t, "n", 0, 1, 2),
+		}
 		if k := rapid.IntRange(0, 8).Draw(t, "ts"); k < 8 {
 			f.ts = asOf.Add(time.Duration(k) * -12 * time.Hour)
 		}

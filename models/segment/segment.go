@@ -27,7 +27,7 @@ type Spec struct {
 	Sent     func(sync string) (string, error)    // see Scope
 	// Relations are the entity's, as they were built.
 	Relations []profile.Related
-	Before   []string                             // segments of which nobody is taken: those that come first in `exclusive:`
+	Before    []string // segments of which nobody is taken: those that come first in `exclusive:`
 
 	Target, Prior warehouse.Table
 	History       warehouse.Table // appended to; the zero Table = not written

@@ -20,7 +20,7 @@ type Scope struct {
 	Profiles bool
 	Own      string
 	Relation func(name string) (Relation, error) // an *diag.Error without a position gets the condition's
-	Input    func(name string) (Input, error) // an *diag.Error without a position gets the condition's
+	Input    func(name string) (Input, error)    // an *diag.Error without a position gets the condition's
 	Members  func(segment string) warehouse.Table
 	// Sent is a query of the profiles that a sync sent something, as profile_id (never NULL) and sent_at; "" = nothing was sent yet.
 	Sent func(sync string) (string, error)
