@@ -277,6 +277,17 @@ func TestProblems(t *testing.T) {
 				"  - name: firm\n    identifiers: [{name: id}]\n    inputs: [{name: people, from: profiles('e'), identifiers: {id: id}}]\n    traits: [{name: size, from: people, value: count(*)}]\n",
 			want: []string{"these read each other in a circle: e → firm → e"},
 		},
+		"never sent, through relations": {
+			yaml: "sources: [{name: r, tables: [{name: x, columns: {n: {never_send: true}}}, {name: y}]}]\nentities:\n" +
+				"  - name: e\n    identifiers: [{name: id}]\n    relations: [{name: firm, entity: firm, on: {id: id}}]\n    inputs: [{name: x, from: \"source('r', 'x')\", identifiers: {id: id}}]\n" +
+				"    traits: [{name: n, pick: max, from: [x.n]}, {name: fifth, quintile: n}, {name: rating, sql: firm.rating}, {name: half, sql: rating / 2}, {name: size, sql: firm.size}]\n" +
+				"  - name: firm\n    identifiers: [{name: id}]\n    inputs: [{name: people, from: profiles('e'), identifiers: {id: id}}]\n" +
+				"    traits: [{name: rating, from: people, value: sum(n)}, {name: size, from: people, value: count(*)}]\n" +
+				"destinations: [{name: hook, type: hook}]\nsyncs:\n" +
+				"  - {name: a, entity: e, destination: hook, object: a, mode: upsert, key: {id: id}, fields: {f: fifth, h: half, s: size}}\n" +
+				"  - {name: b, entity: firm, destination: hook, object: b, mode: upsert, key: {id: id}, fields: {r: rating, s: size}}\n",
+			want: []string{`field "f" of sync "a" would send r.x.n`, `field "h" of sync "a" would send r.x.n`, `field "r" of sync "b" would send r.x.n`},
+		},
 		"an entity that reads itself": {
 			yaml: "entities:\n  - name: e\n    identifiers: [{name: id}, {name: friend}]\n    relations: [{name: friend_, entity: e, on: {friend: id}}]\n    traits: [{name: a, sql: friend_.id}]\n",
 			want: []string{`entity "e" reads its own profiles while they are made (a relation to itself may be used in conditions`},
