@@ -270,6 +270,7 @@ type Input struct {
 	From        string            `yaml:"from" dray:"required" doc:"ref('model'), source('s', 't') or profiles('entity')."`
 	Identifiers map[string]string `yaml:"identifiers" dray:"required" doc:"identifier: the column that holds it."`
 	At          string            `yaml:"at" doc:"The column that says when it happened."`
+	Lookback    Duration          `yaml:"lookback" doc:"How old rows may be that are changed in place; older ones are only counted. Default: a row of any age may change."`
 	Link        *bool             `yaml:"link" dray:"default=true" doc:"false: joined to profiles, but never merges two."`
 }
 

@@ -26,11 +26,7 @@ func benchIdentity(ctx context.Context, l *lab) ([]result, error) {
 	n, m := l.rows(5_000_000), l.rows(1_000_000)
 	var results []result
 	for _, s := range []shape{
-		{
-			what: fmt.Sprintf("identity of a customer base, %s edges", short(2*n+n/50)), judged: true,
-			accounts: fmt.Sprintf("SELECT 'u' || i AS user_id, 'user' || CASE WHEN i %% 50 = 0 THEN i // 2 ELSE i END || '@example.com' AS email, %s AS seen_at FROM range(%d) r(i)", stamp, n),
-			events:   fmt.Sprintf("SELECT 'a' || hash(i) %% %[2]d AS anonymous_id, 'u' || hash(i + 1) %% %[2]d AS user_id, %[1]s AS seen_at FROM range(%[3]d) r(i)", stamp, n, n+n/50),
-		},
+		customers(n),
 		{
 			what:     fmt.Sprintf("identity of a chain of %s", short(m)),
 			accounts: fmt.Sprintf("SELECT 'u' || (i + 1) // 2 AS user_id, 'e' || i // 2 || '@example.com' AS email, %s AS seen_at FROM range(%d) r(i)", stamp, m),
@@ -49,14 +45,17 @@ func benchIdentity(ctx context.Context, l *lab) ([]result, error) {
 	return results, nil
 }
 
-const stamp = "TIMESTAMP '2026-01-01' - INTERVAL 1 SECOND * (hash(i) % 10000000)::BIGINT"
-
-func identityOnce(ctx context.Context, l *lab, s shape) (r result, err error) {
-	w, err := registry.OpenWarehouse(ctx, "duckdb", map[string]any{"path": "identity.duckdb"}, l.dir)
-	if err != nil {
-		return result{}, err
+// customers is a base of n accounts, some of which share an address, and of their visitors.
+func customers(n int) shape {
+	return shape{
+		what: fmt.Sprintf("identity of a customer base, %s edges", short(2*n+n/50)), judged: true,
+		accounts: fmt.Sprintf("SELECT 'u' || i AS user_id, 'user' || CASE WHEN i %% 50 = 0 THEN i // 2 ELSE i END || '@example.com' AS email, %s AS seen_at FROM range(%d) r(i)", stamp, n),
+		events:   fmt.Sprintf("SELECT 'a' || hash(i) %% %[2]d AS anonymous_id, 'u' || hash(i + 1) %% %[2]d AS user_id, %[1]s AS seen_at FROM range(%[3]d) r(i)", stamp, n, n+n/50),
 	}
-	defer func() { err = errors.Join(err, w.Close()) }()
+}
+
+// make makes the shape's relations, and takes away what was built of others.
+func (s shape) make(ctx context.Context, l *lab, w warehouse.Warehouse) error {
 	l.say("%s: making it", s.what)
 	for _, statement := range []string{
 		"CREATE SCHEMA IF NOT EXISTS raw", "CREATE SCHEMA IF NOT EXISTS dray",
@@ -65,8 +64,22 @@ func identityOnce(ctx context.Context, l *lab, s shape) (r result, err error) {
 		"CREATE OR REPLACE TABLE raw.events AS " + s.eventsOrNone(),
 	} {
 		if _, err := w.Exec(ctx, statement); err != nil {
-			return result{}, err
+			return err
 		}
+	}
+	return nil
+}
+
+const stamp = "TIMESTAMP '2026-01-01' - INTERVAL 1 SECOND * (hash(i) % 10000000)::BIGINT"
+
+func identityOnce(ctx context.Context, l *lab, s shape) (r result, err error) {
+	w, err := registry.OpenWarehouse(ctx, "duckdb", map[string]any{"path": "identity.duckdb"}, l.dir)
+	if err != nil {
+		return result{}, err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	if err := s.make(ctx, l, w); err != nil {
+		return result{}, err
 	}
 	l.say("%s: by hand", s.what)
 	began := time.Now()

@@ -48,6 +48,7 @@ func benches() []bench {
 		{"unchanged", "plan and run with nothing changed", benchUnchanged},
 		{"identity", "identity of 10.1 M edges, of a chain and of a hub", benchIdentity},
 		{"matching", "who is who in public sets of people, by rules", benchMatching},
+		{"identity-incremental", "identity of 10.1 M edges after 10,000 new ones, against all of them", benchIncremental},
 		{"delivery", "delivery to a local HTTP server", benchDelivery},
 		{"commit", "commit after 1 M delivered rows", benchCommit},
 		{"memory", "peak memory of delivering 1 M and 10 M rows", benchMemory},

@@ -136,6 +136,18 @@ WHERE %s IN (%s)`, strings.Join(outer, ", "), b.d.Cast("NULL", warehouse.Timesta
 	return err
 }
 
+// sidesQuery is the pairs that are always one as surrogates: (pair, h), two a pair, whether or not an input has the values.
+func (b *builder) sidesQuery() string {
+	var of []string
+	for i, l := range b.levels {
+		if l.Identifier != nil {
+			v := b.side(l, "side")
+			of = append(of, fmt.Sprintf("CASE WHEN %s IS NOT NULL THEN %s END", v, b.surrogate(v, i+1)))
+		}
+	}
+	return fmt.Sprintf("SELECT %s AS pair, %s AS h FROM %s AS d", b.surrogate("pair", 1), coalesce(of), b.sides("always"))
+}
+
 func coalesce(exprs []string) string {
 	if len(exprs) == 1 {
 		return exprs[0]

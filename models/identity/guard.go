@@ -29,9 +29,16 @@ func (b *builder) guard(ctx context.Context, nodes, moves string) error {
 	if g.MaxMerges == nil || moves == "" {
 		return nil
 	}
-	n, err := b.ints(ctx, fmt.Sprintf("SELECT (SELECT count(DISTINCT profile_id) FROM %s), (SELECT count(*) FROM %s WHERE rule = 'merge')", b.d.Table(b.spec.Prior), moves))
+	prior, err := b.prior(ctx)
 	if err != nil {
 		return err
+	}
+	n, err := b.ints(ctx, fmt.Sprintf("SELECT (SELECT count(DISTINCT profile_id) FROM %s), (SELECT count(*) FROM %s WHERE rule = 'merge')", prior, moves))
+	if err != nil {
+		return err
+	}
+	if b.region != nil {
+		n[0] += b.region.otherProfiles
 	}
 	if share := float64(*g.MaxMerges); float64(n[1]) > share*float64(n[0]) {
 		return b.stop("max_merges", "%s of %s of %d would be merged into others, over max_merges, %s", count(n[1], "profile"), b.spec.Entity.Name, n[0], percent(share))

@@ -31,6 +31,10 @@ type Spec struct {
 
 	Target, Merges     warehouse.Table
 	Prior, PriorMerges warehouse.Table
+	// Kept is what an incremental build needs of the one before; the zero value keeps nothing, and every build is a full one. It
+	// belongs to Prior: a build whose Target is another table reads it and leaves it as it is.
+	Kept        Kept
+	FullRefresh bool // everything is read, whatever is kept
 
 	AsOf time.Time // the run's one clock
 	Salt string    // the project's name: profile ids of two projects differ
@@ -49,6 +53,13 @@ type Result struct {
 	Unlinked int64            `json:"unlinked"` // rows of linking inputs without any usable value: they belong to no profile
 	Ignored  map[string]int64 `json:"ignored"`  // identifier → values that identify nobody: empty, junk, excluded or not normalisable
 	Rounds   int              `json:"rounds"`   // of contraction in the warehouse
+
+	// Incremental tells that only what changed was read: Read rows of inputs that are new or gone, and Touched values that may have
+	// moved for them. Unlinked and Ignored count the new rows alone then. Otherwise Why says why everything was read.
+	Incremental bool   `json:"incremental"`
+	Read        int64  `json:"read"`
+	Touched     int64  `json:"touched"`
+	Why         string `json:"why,omitempty"`
 }
 
 // finishBelow is the number of edges that are finished in the process (DESIGN §12). An edge costs some 100 bytes there.
@@ -58,7 +69,7 @@ const finishBelow = 1_000_000
 func Build(ctx context.Context, w warehouse.Warehouse, spec Spec) (Result, error) {
 	b := newBuilder(w, spec)
 	defer b.drop(ctx)
-	if err := b.build(ctx); err != nil {
+	if err := b.run(ctx); err != nil {
 		return Result{}, fmt.Errorf("identity of %s: %w", spec.Entity.Name, err)
 	}
 	return b.result, nil
@@ -69,9 +80,10 @@ type builder struct {
 	w      warehouse.Warehouse
 	d      warehouse.Dialect
 	spec   Spec
-	finish int64 // edges
-	atOnce int64 // disputed values
-	seed   int   // of the surrogates; raised when two values share one
+	finish int64   // edges
+	atOnce int64   // disputed values
+	most   float64 // share of the values; where more may have moved, everything is built
+	seed   int     // of the surrogates; raised when two values share one
 
 	levels []Level
 	stages []stage
@@ -80,6 +92,10 @@ type builder struct {
 	linked string         // the nodes before those were taken out that are no values of profiles
 	work   []warehouse.Table
 	result Result
+
+	raw    string  // the table of all values (h, comp) before a limit took any out
+	basis  string  // the fingerprint of what the build goes by
+	region *region // what an incremental build changes; nil = everything
 }
 
 func newBuilder(w warehouse.Warehouse, spec Spec) *builder {
@@ -89,15 +105,21 @@ func newBuilder(w warehouse.Warehouse, spec Spec) *builder {
 	}
 	levels = withPairs(levels)
 	return &builder{
-		w: w, d: w.Dialect(), spec: spec, levels: levels, finish: finishBelow, atOnce: decideAtOnce,
+		w: w, d: w.Dialect(), spec: spec, levels: levels, finish: finishBelow, atOnce: decideAtOnce, most: fullAbove,
 		values: map[int]string{}, result: Result{Ignored: map[string]int64{}},
 	}
 }
 
+// build reads everything and makes everything anew.
 func (b *builder) build(ctx context.Context) error {
 	if err := b.read(ctx); err != nil {
 		return err
 	}
+	return b.resolve(ctx)
+}
+
+// resolve makes profiles of the staged rows and puts them in place.
+func (b *builder) resolve(ctx context.Context) error {
 	if err := b.countIgnored(ctx); err != nil {
 		return err
 	}
@@ -113,6 +135,7 @@ func (b *builder) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	b.raw = nodes
 	nodes, refused, err := b.limit(ctx, nodes)
 	if err != nil {
 		return err
@@ -146,13 +169,13 @@ func (b *builder) readOnce(ctx context.Context) (unique bool, err error) {
 	}
 	var problems diag.List
 	b.stages = nil
-	var relations []Relation
+	var readings []reading
 	for i, in := range b.spec.Inputs {
 		if !in.Links() {
 			continue
 		}
 		r, s, err := b.stageInput(ctx, i, in)
-		relations = append(relations, r)
+		readings = append(readings, r)
 		if err != nil {
 			problems.Add(err)
 			continue
@@ -160,10 +183,15 @@ func (b *builder) readOnce(ctx context.Context) (unique bool, err error) {
 		b.stages = append(b.stages, s)
 	}
 	if len(problems) == 0 {
-		problems.Add(checkLevels(b.levels, relations))
+		problems.Add(checkLevels(b.levels, relationsOf(readings)))
 	}
 	if err := problems.Err(); err != nil {
 		return false, err
+	}
+	if b.keeps() {
+		if b.basis, err = b.fingerprint(ctx, readings); err != nil {
+			return false, err
+		}
 	}
 	if err := b.stageDecisions(ctx); err != nil {
 		return false, err
@@ -171,6 +199,11 @@ func (b *builder) readOnce(ctx context.Context) (unique bool, err error) {
 	if err := b.stagePairs(ctx); err != nil {
 		return false, err
 	}
+	return b.loadAll(ctx)
+}
+
+// loadAll makes the tables of values of all levels. unique tells that no two values share a surrogate.
+func (b *builder) loadAll(ctx context.Context) (unique bool, err error) {
 	var clashes []string
 	for level := range b.levels {
 		if err := b.loadValues(ctx, level+1); err != nil {

@@ -41,17 +41,29 @@ func (b *builder) nodes(ctx context.Context, labels string) (string, error) {
 
 // datedNodes gives the values without a time the one at which a build first met them.
 func (b *builder) datedNodes(ctx context.Context, nodes string) (string, error) {
-	there, err := b.w.Exists(ctx, b.spec.Prior)
+	prior, err := b.prior(ctx)
 	if err != nil {
 		return "", err
 	}
 	seen, from := "coalesce(n.first_seen_at, "+b.d.Time(b.spec.AsOf)+")", nodes+" AS n"
-	if there {
+	if prior != "" {
 		seen = "coalesce(n.first_seen_at, p.first_seen_at, " + b.d.Time(b.spec.AsOf) + ")"
 		from += fmt.Sprintf(` LEFT JOIN (SELECT %s AS level, value, first_seen_at FROM %s) AS p
-ON n.first_seen_at IS NULL AND p.level = n.level AND p.value = n.value`, b.levelOf("identifier"), b.d.Table(b.spec.Prior))
+ON n.first_seen_at IS NULL AND p.level = n.level AND p.value = n.value`, b.levelOf("identifier"), prior)
 	}
 	return b.create(ctx, "dated", fmt.Sprintf("SELECT n.level, n.h, n.value, %[1]s AS first_seen_at, n.last_seen_at, %[1]s AS born, n.comp FROM %[2]s", seen, from))
+}
+
+// prior is the table of what the build before has left: all of it or, in an incremental build, that of the region. "" = there is none.
+func (b *builder) prior(ctx context.Context) (string, error) {
+	if b.region != nil {
+		return b.region.was, nil
+	}
+	there, err := b.w.Exists(ctx, b.spec.Prior)
+	if err != nil || !there {
+		return "", err
+	}
+	return b.d.Table(b.spec.Prior), nil
 }
 
 // component is the FROM item and the expression that give the component of a level's values x. lower are the components of the
@@ -129,13 +141,13 @@ func (b *builder) usedIDs(ctx context.Context) (string, error) {
 // A profile's home is the component that holds its oldest value. A component takes the id of the oldest profile at home in it;
 // the others at home there are merged into it, and parts of profiles at home elsewhere were split off.
 func (b *builder) keep(ctx context.Context, nodes string) (kept, moves string, err error) {
-	there, err := b.w.Exists(ctx, b.spec.Prior)
-	if err != nil || !there {
+	prior, err := b.prior(ctx)
+	if err != nil || prior == "" {
 		return "", "", err
 	}
 	pairs, err := b.create(ctx, "pairs", fmt.Sprintf(`SELECT n.comp, p.profile_id
 FROM (SELECT value, profile_id, %s AS level FROM %s WHERE profile_id IS NOT NULL AND refused IS NULL) AS p JOIN %s AS n ON n.level = p.level AND n.value = p.value
-GROUP BY n.comp, p.profile_id`, b.levelOf("identifier"), b.d.Table(b.spec.Prior), nodes))
+GROUP BY n.comp, p.profile_id`, b.levelOf("identifier"), prior, nodes))
 	if err != nil {
 		return "", "", err
 	}
@@ -145,7 +157,7 @@ WHERE comp IN (SELECT comp FROM %[1]s GROUP BY comp HAVING count(*) > 1)
 	if err != nil {
 		return "", "", err
 	}
-	homes, err := b.create(ctx, "homes", b.homesQuery(nodes, tangled))
+	homes, err := b.create(ctx, "homes", b.homesQuery(prior, nodes, tangled))
 	if err != nil {
 		return "", "", err
 	}
@@ -163,12 +175,12 @@ WHERE m.survives = 0`, homes))
 
 // homesQuery ranks the pairs that are not one to one: home = 1 for the component with the profile's oldest value; survives = 1 for the
 // oldest profile at home in a component, 0 for all others.
-func (b *builder) homesQuery(nodes, tangled string) string {
+func (b *builder) homesQuery(prior, nodes, tangled string) string {
 	age := fmt.Sprintf(`SELECT t.comp, t.profile_id, n.born, %s AS oldest,
 	row_number() OVER (PARTITION BY t.comp, t.profile_id ORDER BY n.born, n.level, n.value) AS nth
 	FROM %s AS t JOIN (SELECT value, profile_id, %s AS level FROM %s WHERE refused IS NULL) AS p ON p.profile_id = t.profile_id
 	JOIN %s AS n ON n.level = p.level AND n.value = p.value AND n.comp = t.comp`,
-		b.oldest("n"), tangled, b.levelOf("identifier"), b.d.Table(b.spec.Prior), nodes)
+		b.oldest("n"), tangled, b.levelOf("identifier"), prior, nodes)
 	return fmt.Sprintf(`SELECT comp, profile_id, oldest, home,
 	CASE WHEN home = 1 AND row_number() OVER (PARTITION BY comp, home ORDER BY born, oldest) = 1 THEN 1 ELSE 0 END AS survives
 FROM (SELECT comp, profile_id, born, oldest,
@@ -246,6 +258,34 @@ func (b *builder) id(oldest string, try int) string {
 
 // swap puts the new table in the place of the old one and records what moved, in one transaction.
 func (b *builder) swap(ctx context.Context, nodes, refused, ids, moves string) error {
+	if b.region != nil {
+		return b.change(ctx, nodes, refused, ids, moves)
+	}
+	before, statements, err := b.swapTable(ctx, b.spec.Target, b.rowsQuery(nodes, refused, ids))
+	if err != nil {
+		return err
+	}
+	if b.writesKept() {
+		more, within, err := b.keepAll(ctx, nodes, refused, ids)
+		if err != nil {
+			return err
+		}
+		before, statements = append(before, more...), append(statements, within...)
+	}
+	return b.commit(ctx, before, statements, ids, moves)
+}
+
+func (b *builder) swapTable(ctx context.Context, t warehouse.Table, query string) (before, within []string, err error) {
+	there, err := b.w.Exists(ctx, t)
+	if err != nil {
+		return nil, nil, err
+	}
+	before, within = b.d.Swap(t, there, query)
+	return before, within, nil
+}
+
+// rowsQuery is the rows of identity_<entity>: the values of profiles, and those that are refused.
+func (b *builder) rowsQuery(nodes, refused, ids string) string {
 	d := b.d
 	name := "CASE n.level"
 	for i, id := range b.levels {
@@ -258,12 +298,13 @@ FROM %s AS n JOIN %s AS i ON i.comp = n.comp`, name, nothing, nodes, ids)
 		values += fmt.Sprintf("\nUNION ALL SELECT %s END, n.value, i.profile_id, n.refused, n.first_seen_at, n.last_seen_at FROM %s AS n LEFT JOIN %s AS i ON i.comp = n.comp",
 			name, refused, ids)
 	}
-	there, err := b.w.Exists(ctx, b.spec.Target)
-	if err != nil {
-		return err
-	}
+	return values
+}
+
+// commit runs what a build has come to in one transaction, what moved included.
+func (b *builder) commit(ctx context.Context, before, statements []string, ids, moves string) error {
+	d := b.d
 	text := d.Type(warehouse.Text)
-	before, statements := d.Swap(b.spec.Target, there, values)
 	before = append(before, d.CreateTable(b.spec.Merges, []string{
 		"from_id " + text, "into_id " + text, d.Quote("at") + " " + d.Type(warehouse.Timestamp), "rule " + text, "edge " + text,
 	}, ""))
@@ -312,6 +353,9 @@ func (b *builder) count(ctx context.Context, ids, born, refused, moves string) e
 		return err
 	}
 	b.result.Values, b.result.Profiles, b.result.Born, b.result.Refused = n[0], n[1], n[2], n[3]
+	if b.region != nil { // of the others nothing has changed
+		b.result.Profiles, b.result.Refused = n[1]+b.region.otherProfiles, n[3]+b.region.otherRefused
+	}
 	if moves != "" {
 		b.result.Merged, b.result.Split = n[4], n[5]
 	}

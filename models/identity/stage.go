@@ -12,6 +12,7 @@ import (
 // stage is one linking input, read once: a table with v<level> and h<level> for each identifier it has, ignored<level>, and seen.
 type stage struct {
 	table  string
+	input  int   // its number among the entity's, from 1; 0 = decisions, and rows that an earlier build has kept
 	levels []int // ascending: most trusted first
 	// records are the levels of rules about pairs of which the stage has the parts, of pairs the level below that.
 	records []int
@@ -57,39 +58,87 @@ func (s stage) above(level int, bigint string) string {
 // surrogate is the 63-bit number that stands for a value: a hash whose last digit, in base of the number of levels, is the
 // level, so that equal texts of two levels never meet. Two values that share one are found in loadValues.
 func (b *builder) surrogate(value string, level int) string {
-	if b.seed > 0 {
-		value += " || " + b.d.Text(fmt.Sprintf("#%d", b.seed))
-	}
-	h, n := b.d.Hash(value), len(b.levels)
+	h, n := b.hash(value), len(b.levels)
 	if n == 1 {
 		return h
 	}
 	return fmt.Sprintf("(%s * %d + %d)", b.d.IntDiv(h, int64(n)), n, level-1)
 }
 
-// stageInput reads an input into a table of its own.
-func (b *builder) stageInput(ctx context.Context, i int, in Input) (Relation, stage, error) {
-	relation, err := Describe(ctx, b.w, in)
-	if err != nil {
-		return relation, stage{}, err
+func (b *builder) hash(value string) string {
+	if b.seed > 0 {
+		value += " || " + b.d.Text(fmt.Sprintf("#%d", b.seed))
 	}
-	query, s, err := b.stageQuery(ctx, relation)
-	if err != nil {
-		return relation, stage{}, err
-	}
-	s.table, err = b.create(ctx, fmt.Sprintf("in%d", i+1), query)
-	if err != nil {
-		return relation, s, &diag.Error{Kind: kindOf(err), Pos: in.Node.At("from"), Code: "entity.input", Msg: "reading input " + in.Name, Err: err}
-	}
-	return relation, s, nil
+	return b.d.Hash(value)
 }
 
-func (b *builder) stageQuery(ctx context.Context, r Relation) (query string, s stage, err error) {
+// reading is how an input is read: when a row was seen, as SQL, and its key (see rowKey), "" where no rows are kept.
+type reading struct {
+	Relation
+	number    int // of the input among the entity's, from 1
+	seen, key string
+}
+
+func relationsOf(readings []reading) []Relation {
+	out := make([]Relation, len(readings))
+	for i, r := range readings {
+		out[i] = r.Relation
+	}
+	return out
+}
+
+// reading describes the i-th input. It is given also with an error that leaves the input's columns known.
+func (b *builder) reading(ctx context.Context, i int, in Input) (reading, error) {
+	r := reading{number: i + 1}
+	var err error
+	if r.Relation, err = Describe(ctx, b.w, in); err != nil {
+		return r, err
+	}
+	if r.seen, err = r.Time(ctx, b.w); err != nil {
+		return r, err
+	}
+	if r.seen == "" {
+		r.seen = b.d.Cast("NULL", warehouse.Timestamp)
+	}
+	if b.keeps() {
+		r.key, err = b.rowKey(r)
+	}
+	return r, err
+}
+
+// stageInput reads an input into a table of its own.
+func (b *builder) stageInput(ctx context.Context, i int, in Input) (reading, stage, error) {
+	r, err := b.reading(ctx, i, in)
+	if err != nil && r.Columns == nil {
+		return r, stage{}, err
+	}
+	var problems diag.List
+	query, s, wrong := b.stageQuery(r, "")
+	problems.Add(wrong)
+	problems.Add(err)
+	if err := problems.Err(); err != nil {
+		return r, stage{}, err
+	}
+	err = b.stageRows(ctx, r, query, &s)
+	return r, s, err
+}
+
+func (b *builder) stageRows(ctx context.Context, r reading, query string, s *stage) (err error) {
+	s.table, err = b.create(ctx, fmt.Sprintf("in%d", r.number), query)
+	if err != nil {
+		err = &diag.Error{Kind: kindOf(err), Pos: r.Node.At("from"), Code: "entity.input", Msg: "reading input " + r.Name, Err: err}
+	}
+	return err
+}
+
+// stageQuery reads the rows of an input for which the condition where holds, "" = all.
+func (b *builder) stageQuery(r reading, where string) (query string, s stage, err error) {
+	s.input = r.number
 	var problems diag.List
 	var outer, inner, parts []string
 	var levels []int
 	for i, l := range b.levels {
-		value, raw, ok, err := l.Value(r)
+		value, raw, ok, err := l.Value(r.Relation)
 		if err != nil {
 			problems.Add(err)
 			continue
@@ -101,7 +150,7 @@ func (b *builder) stageQuery(ctx context.Context, r Relation) (query string, s s
 		levels = append(levels, level)
 		if l.match != nil && l.match.Pairs() {
 			rec := recordOf(l.match)
-			exprs, there, _ := rec.exprs(r) // the error was Value's too
+			exprs, there, _ := rec.exprs(r.Relation) // the error was Value's too
 			names := make([]string, len(exprs))
 			for n, expr := range exprs {
 				names[n] = partColumn(level, n)
@@ -124,11 +173,6 @@ func (b *builder) stageQuery(ctx context.Context, r Relation) (query string, s s
 		inner = append(inner, fmt.Sprintf("%s AS n%d, %s AS r%d", value, level, raw, level))
 		outer = append(outer, fmt.Sprintf("CASE WHEN %s THEN %s END AS v%d, r%d", usable, v, level, level))
 	}
-	seen, err := r.Time(ctx, b.w)
-	problems.Add(err)
-	if seen == "" {
-		seen = b.d.Cast("NULL", warehouse.Timestamp)
-	}
 	if err := problems.Err(); err != nil {
 		return "", s, err
 	}
@@ -140,8 +184,15 @@ func (b *builder) stageQuery(ctx context.Context, r Relation) (query string, s s
 			v, v, b.surrogate(v, level), level, level, v, level))
 	}
 	s.levels = levels
-	return fmt.Sprintf("SELECT %s, seen\nFROM (SELECT %s, seen\n\tFROM (SELECT %s, %s AS seen FROM %s) AS n) AS v",
-		strings.Join(append(columns, parts...), ", "), strings.Join(outer, ", "), strings.Join(inner, ", "), seen, r.FromItem()), s, nil
+	rest, inside := "seen", r.seen+" AS seen"
+	if r.key != "" {
+		rest, inside = "seen, k", inside+", "+r.key+" AS k"
+	}
+	if where != "" {
+		where = " WHERE " + where
+	}
+	return fmt.Sprintf("SELECT %s, %s\nFROM (SELECT %s, %s\n\tFROM (SELECT %s, %s FROM %s%s) AS n) AS v",
+		strings.Join(append(columns, parts...), ", "), rest, strings.Join(outer, ", "), rest, strings.Join(inner, ", "), inside, r.FromItem(), where), s, nil
 }
 
 // countIgnored counts values that identify nobody, and rows that have no other.
