@@ -10,6 +10,7 @@ import (
 
 	"github.com/dray-dev/dray/models/build"
 	"github.com/dray-dev/dray/models/graph"
+	"github.com/dray-dev/dray/models/identity"
 	"github.com/dray-dev/dray/sync/report"
 )
 
@@ -70,15 +71,23 @@ func rowCount(n int64) string {
 	return count(n)
 }
 
-// peopleSum tells of an entity whose profiles merged or were split, and what of its inputs identifies nobody.
+// peopleSum tells of an entity how much of its inputs was read, how many profiles merged or were split, and what identifies nobody.
 func peopleSum(n build.NodeResult) string {
 	i := n.Identity
 	if i == nil {
 		return ""
 	}
 	var out string
+	switch {
+	case i.Incremental && i.Read == 0:
+		out = ", nothing new"
+	case i.Incremental:
+		out = ", " + plural(i.Read, "changed row") + " read"
+	case i.Why != "" && i.Why != identity.FirstBuild:
+		out = ", everything read: " + i.Why
+	}
 	if i.Merged+i.Split > 0 {
-		out = fmt.Sprintf(", %s merged into others, %s split off", count(i.Merged), count(i.Split))
+		out += fmt.Sprintf(", %s merged into others, %s split off", count(i.Merged), count(i.Split))
 	}
 	var ignored []string
 	for _, name := range slices.Sorted(maps.Keys(i.Ignored)) {

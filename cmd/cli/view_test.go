@@ -210,14 +210,14 @@ func TestDrawBuild(t *testing.T) {
 		{Name: "recent", Kind: graph.Model, Status: build.Failed, Rows: -1, Seconds: 12, Tests: []build.TestResult{{Name: "not_null(id)", Failures: 3}, {Name: "unique(id)"}}},
 		{Name: "vips", Kind: graph.Segment, Status: build.Skipped, Rows: -1, SkippedBy: "model.recent"},
 		{Name: "person", Kind: graph.Entity, Status: build.OK, Rows: 7, Seconds: 1, Identity: &identity.Result{
-			Merged: 3, Split: 1, Ignored: map[string]int64{"phone": 1200, "email": 1}, Unlinked: 2,
+			Merged: 3, Split: 1, Ignored: map[string]int64{"phone": 1200, "email": 1}, Unlinked: 2, Incremental: true, Read: 1500,
 		}},
 	}}
 	want := `  node          kind       rows    time  status
   orders_clean  model    12,345  0.50 s  ok, 1 test passed
   recent        model         –  12.0 s  failed, 1 of 2 tests failed
   vips          segment       –  0.00 s  skipped because of model.recent
-  person        entity        7  1.00 s  ok, 3 merged into others, 1 split off, ignored: 1 email, 1,200 phone, 2 rows without identifier
+  person        entity        7  1.00 s  ok, 1,500 changed rows read, 3 merged into others, 1 split off, ignored: 1 email, 1,200 phone, 2 rows without identifier
 
 2 nodes built, 1 failed, 1 skipped in 13.5 s
 `

@@ -78,6 +78,7 @@ func (r *runner) specs(ctx context.Context, n *compile.Node) (identity.Spec, pro
 	golden := Profile(r.prog, n.Entity, ids.Inputs)
 	if r.explain {
 		ids.Prior, ids.PriorMerges, golden.Prior = r.nowhere(), r.nowhere(), r.nowhere()
+		ids.Kept = identity.Kept{}
 	}
 	return ids, golden, nil
 }
@@ -218,7 +219,9 @@ func Identity(prog *compile.Program, e *config.Entity) (identity.Spec, error) {
 		Entity: e, Inputs: inputs, Exclude: exclude, Decisions: decisions,
 		Target: prog.Target.Identity(e.Name), Merges: prog.Target.Merges(e.Name),
 		Prior: prog.Names.Identity(e.Name), PriorMerges: prog.Names.Merges(e.Name),
-		AsOf: prog.Options.AsOf, Salt: prog.Project.Name, Render: prog.Render,
+		Kept:        identity.Kept{Rows: prog.Names.IdentityRows(e.Name), Components: prog.Names.IdentityComponents(e.Name), State: prog.Names.IdentityState(e.Name)},
+		FullRefresh: prog.Options.FullRefresh,
+		AsOf:        prog.Options.AsOf, Salt: prog.Project.Name, Render: prog.Render,
 	}, nil
 }
 

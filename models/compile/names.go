@@ -39,6 +39,21 @@ func (n Names) Merges(entity string) warehouse.Table {
 	return n.table("identity_" + entity + "_merges")
 }
 
+// IdentityRows, IdentityComponents and IdentityState hold what the build of an entity's identities has read, for the next one.
+func (n Names) IdentityRows(entity string) warehouse.Table {
+	return n.table("identity_" + entity + "_rows")
+}
+
+// IdentityComponents belongs to IdentityRows.
+func (n Names) IdentityComponents(entity string) warehouse.Table {
+	return n.table("identity_" + entity + "_components")
+}
+
+// IdentityState belongs to IdentityRows.
+func (n Names) IdentityState(entity string) warehouse.Table {
+	return n.table("identity_" + entity + "_state")
+}
+
 // Profiles holds the golden records.
 func (n Names) Profiles(entity string) warehouse.Table { return n.table("profiles_" + entity) }
 

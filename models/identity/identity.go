@@ -55,7 +55,7 @@ type Result struct {
 	Rounds   int              `json:"rounds"`   // of contraction in the warehouse
 
 	// Incremental tells that only what changed was read: Read rows of inputs that are new or gone, and Touched values that may have
-	// moved for them. Unlinked and Ignored count the new rows alone then. Otherwise Why says why everything was read.
+	// moved for them. Otherwise Why says why everything was read.
 	Incremental bool   `json:"incremental"`
 	Read        int64  `json:"read"`
 	Touched     int64  `json:"touched"`

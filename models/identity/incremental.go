@@ -21,6 +21,9 @@ import (
 // Whatever else may change the result (what the entity declares, the lists of what it excludes and decides, the engine's hash) is part
 // of a fingerprint; another one means a full build.
 
+// FirstBuild is Result.Why where there is nothing that a build could add to.
+const FirstBuild = "it is the first build"
+
 // fullAbove is the share of the values above which a full build costs less than changing a part of the tables.
 const fullAbove = 0.2
 
@@ -55,7 +58,10 @@ func (b *builder) incremental(ctx context.Context) (why string, err error) {
 	case !b.keeps():
 		return "nothing of earlier builds is kept", nil
 	case b.spec.FullRefresh:
-		return "it was asked for", nil
+		return "a full refresh was asked for", nil
+	}
+	if there, err := b.w.Exists(ctx, b.spec.Prior); err != nil || !there {
+		return FirstBuild, err
 	}
 	was, err := b.readState(ctx)
 	if err != nil || was == nil {
@@ -76,7 +82,7 @@ func (b *builder) incremental(ctx context.Context) (why string, err error) {
 		return "", err
 	}
 	if b.basis != was.made {
-		return "what the entity declares, excludes or decides has changed", nil
+		return "what the entity declares, excludes or decides is not as it was", nil
 	}
 	n, err := b.ints(ctx, "SELECT count(*) FROM "+b.d.Table(b.spec.Prior))
 	if err != nil {
@@ -94,6 +100,9 @@ func (b *builder) incremental(ctx context.Context) (why string, err error) {
 		return "", err
 	}
 	b.result.Incremental, b.result.Read = true, c.read
+	if err := b.carryIgnored(ctx, was, c.gone); err != nil {
+		return "", err
+	}
 	if c.read == 0 {
 		return "", b.unchanged(ctx, was, days, len(changed) > 0)
 	}
@@ -295,7 +304,7 @@ UNION ALL %s`, d.Table(b.spec.Prior), r.values, h, values))
 
 // Kept are the tables in which builds keep what they have read, so that the next can tell what is new.
 type Kept struct {
-	Rows       warehouse.Table // a row of a linking input: input, k, h1 … hn, seen
+	Rows       warehouse.Table // a row of a linking input: input, k, h1 … hn, ignored, seen
 	Components warehouse.Table // a value: h, comp
 	State      warehouse.Table // an input and day: input, day, n, lo, hi, made
 }

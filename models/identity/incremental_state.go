@@ -25,6 +25,8 @@ type state struct {
 	made                      string
 	seed                      int
 	values, profiles, refused int64
+	unlinked                  int64
+	ignored                   map[int]int64 // by level
 }
 
 // readState gives nil where a table is missing.
@@ -34,24 +36,73 @@ func (b *builder) readState(ctx context.Context) (*state, error) {
 			return nil, err
 		}
 	}
-	var s *state
-	err := b.each(ctx, "SELECT made, n, lo, hi FROM "+b.d.Table(b.spec.Kept.State)+" WHERE input = 0", func(row []any) {
-		made, _ := row[0].(string)
-		seed, print, ok := strings.Cut(made, " ")
-		n, err := strconv.Atoi(seed)
-		if ok && err == nil {
-			s = &state{made: print, seed: n, values: whole(row[1]), profiles: whole(row[2]), refused: whole(row[3])}
+	s := &state{ignored: map[int]int64{}}
+	found := false
+	err := b.each(ctx, "SELECT input, made, n, lo, hi FROM "+b.d.Table(b.spec.Kept.State)+" WHERE input <= 0", func(row []any) {
+		switch input := int(whole(row[0])); {
+		case input == -len(b.levels)-1:
+			s.unlinked = whole(row[2])
+		case input < 0:
+			s.ignored[-input] = whole(row[2])
+		default:
+			made, _ := row[1].(string)
+			seed, print, _ := strings.Cut(made, " ")
+			n, err := strconv.Atoi(seed)
+			s.seed, s.made, found = n, print, err == nil
+			s.values, s.profiles, s.refused = whole(row[2]), whole(row[3]), whole(row[4])
 		}
 	})
+	if !found {
+		s = nil
+	}
 	return s, err
 }
 
-// stateQuery is all of Kept.State: numbers are SQL, days a query of (input, day, n, lo, hi).
+// stateQuery is all of Kept.State: numbers are SQL, days a query of (input, day, n, lo, hi). What identifies nobody is counted under
+// the numbers below zero: the levels, and behind them the rows that have nothing else.
 func (b *builder) stateQuery(values, profiles, refused, days string) string {
 	number := func(expr string) string { return b.d.Cast(expr, warehouse.Int) }
-	return fmt.Sprintf(`SELECT %s AS input, %s AS day, %s AS n, %s AS lo, %s AS hi, %s AS made
-UNION ALL SELECT input, day, n, lo, hi, %s FROM (%s) AS d`, number("0"), b.d.Text(""), number(values), number(profiles), number(refused),
-		b.d.Text(fmt.Sprintf("%d %s", b.seed, b.basis)), b.d.Cast("NULL", warehouse.Text), days)
+	text := func(expr string) string { return b.d.Cast(expr, warehouse.Text) }
+	query := fmt.Sprintf("SELECT %s AS input, %s AS day, %s AS n, %s AS lo, %s AS hi, %s AS made", number("0"), text(b.d.Text("")),
+		number(values), number(profiles), number(refused), text(b.d.Text(fmt.Sprintf("%d %s", b.seed, b.basis))))
+	count := func(input int, n int64) {
+		if n > 0 {
+			query += fmt.Sprintf("\nUNION ALL SELECT %s, %s, %s, %s, %[4]s, %s", number(strconv.Itoa(input)), text(b.d.Text("")), number(strconv.FormatInt(n, 10)), number("0"), text("NULL"))
+		}
+	}
+	for i, l := range b.levels {
+		count(-i-1, b.result.Ignored[l.Name])
+	}
+	count(-len(b.levels)-1, b.result.Unlinked)
+	return query + fmt.Sprintf("\nUNION ALL SELECT input, day, n, lo, hi, %s FROM (%s) AS d", text("NULL"), days)
+}
+
+// carryIgnored counts what of the rows that were kept and still stand in their inputs identifies nobody.
+func (b *builder) carryIgnored(ctx context.Context, was *state, gone string) error {
+	b.result.Unlinked += was.unlinked
+	for level, n := range was.ignored {
+		b.result.Ignored[b.levels[level-1].Name] += n
+	}
+	if gone == "" {
+		return nil
+	}
+	var sums, all []string
+	for i := range b.levels {
+		sums = append(sums, b.d.Cast("coalesce(sum("+b.d.Bucket(b.d.IntDiv("ignored", int64(1)<<i), 2)+"), 0)", warehouse.Int))
+		all = append(all, fmt.Sprintf("h%d IS NULL", i+1))
+	}
+	sums = append(sums, "count(CASE WHEN "+strings.Join(all, " AND ")+" THEN 1 END)")
+	n, err := b.ints(ctx, "SELECT "+strings.Join(sums, ", ")+" FROM "+gone)
+	if err != nil {
+		return err
+	}
+	for i, l := range b.levels {
+		if b.result.Ignored[l.Name] -= n[i]; b.result.Ignored[l.Name] == 0 {
+			delete(b.result.Ignored, l.Name)
+		}
+	}
+	b.result.Unlinked -= n[len(b.levels)]
+	return nil
 }
 
 // rowKey is the hash by which an input's row is known from build to build: of everything that a build reads in it, as it stands there.
@@ -108,7 +159,7 @@ func (b *builder) fingerprint(ctx context.Context, readings []reading) (string, 
 	for id := range b.spec.Exclude {
 		plain.spec.Exclude[id] = "excluded_" + id // real or scratch, it is the same
 	}
-	parts := []any{"identity 1", b.d.HashVersion(), b.finishedLevels()}
+	parts := []any{"identity 1", b.d.HashVersion(), b.ruleOfLevels()}
 	for _, r := range readings {
 		r.Source = "input"
 		query, _, err := plain.stageQuery(r, "")
@@ -139,10 +190,15 @@ func (b *builder) fingerprint(ctx context.Context, readings []reading) (string, 
 	return hex.EncodeToString(sum[:]), nil
 }
 
-func (b *builder) finishedLevels() []any {
+// ruleOfLevels is what each level refuses, and lends.
+func (b *builder) ruleOfLevels() []any {
 	var out []any
 	for _, l := range b.levels {
-		out = append(out, []any{l.Name, l.limit(), l.sharedAbove()})
+		lent := ""
+		if l.lends() {
+			lent = l.Identifier.OnRefused
+		}
+		out = append(out, []any{l.Name, l.limit(), l.sharedAbove(), lent})
 	}
 	return out
 }
@@ -243,13 +299,17 @@ func (b *builder) keptRows() string {
 			continue
 		}
 		columns := []string{b.d.Cast(strconv.Itoa(s.input), warehouse.Int) + " AS input", "k"}
+		ignored := b.d.Cast("0", warehouse.Int)
 		for i := range b.levels {
 			h := fmt.Sprintf("h%d", i+1)
-			if !s.has(i + 1) {
+			if s.has(i + 1) {
+				ignored += fmt.Sprintf(" + CASE WHEN ignored%d THEN %d ELSE 0 END", i+1, int64(1)<<i)
+			} else {
 				h = "CAST(NULL AS " + b.bigint() + ") AS " + h
 			}
 			columns = append(columns, h)
 		}
+		columns = append(columns, b.d.Cast(ignored, warehouse.Int)+" AS ignored")
 		parts = append(parts, "SELECT "+strings.Join(columns, ", ")+", seen FROM "+s.table)
 	}
 	return strings.Join(parts, "\nUNION ALL ")
@@ -344,15 +404,17 @@ func (b *builder) readChanges(ctx context.Context, readings []reading, changed m
 		}
 		kept := fmt.Sprintf("SELECT * FROM %s WHERE input = %d AND %s", b.d.Table(b.spec.Kept.Rows), r.number, b.within("seen", days))
 		within := b.within(r.seen, days)
-		fresh, err := b.create(ctx, fmt.Sprintf("fresh%d", r.number), fmt.Sprintf("SELECT %s AS k FROM %s WHERE %s", r.key, r.FromItem(), within))
+		fresh, err := b.create(ctx, fmt.Sprintf("fresh%d", r.number), fmt.Sprintf("SELECT k, count(*) AS n FROM (SELECT %s AS k FROM %s WHERE %s) AS f GROUP BY k", r.key, r.FromItem(), within))
 		if err != nil {
 			return nil, err
 		}
-		come, err := b.create(ctx, fmt.Sprintf("come%d", r.number), fmt.Sprintf("SELECT DISTINCT f.k FROM %s AS f LEFT JOIN (%s) AS o ON o.k = f.k WHERE o.k IS NULL", fresh, kept))
+		// A row that stands there another number of times than it did goes and comes as often as it does now.
+		come, err := b.create(ctx, fmt.Sprintf("come%d", r.number), fmt.Sprintf(`SELECT f.k FROM %s AS f LEFT JOIN (SELECT k, count(*) AS n FROM (%s) AS o GROUP BY k) AS o ON o.k = f.k
+WHERE o.k IS NULL OR o.n <> f.n`, fresh, kept))
 		if err != nil {
 			return nil, err
 		}
-		gone = append(gone, fmt.Sprintf("SELECT o.* FROM (%s) AS o LEFT JOIN %s AS f ON f.k = o.k WHERE f.k IS NULL", kept, fresh))
+		gone = append(gone, fmt.Sprintf("SELECT o.* FROM (%s) AS o LEFT JOIN %s AS f ON f.k = o.k WHERE f.k IS NULL OR f.k IN (SELECT k FROM %s)", kept, fresh, come))
 		n, err := b.ints(ctx, "SELECT count(*) FROM "+come)
 		if err != nil {
 			return nil, err
@@ -360,7 +422,6 @@ func (b *builder) readChanges(ctx context.Context, readings []reading, changed m
 		if n[0] == 0 {
 			continue
 		}
-		c.read += n[0]
 		query, levels, err := b.stageQuery(r, within+" AND "+r.key+" IN (SELECT k FROM "+come+")")
 		if err != nil {
 			return nil, err
@@ -370,6 +431,10 @@ func (b *builder) readChanges(ctx context.Context, readings []reading, changed m
 			return nil, err
 		}
 		c.stages = append(c.stages, s)
+		if n, err = b.ints(ctx, "SELECT count(*) FROM "+s.table); err != nil {
+			return nil, err
+		}
+		c.read += n[0]
 	}
 	if len(gone) == 0 {
 		return c, nil

@@ -2,7 +2,9 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -233,9 +235,141 @@ func TestIncrementalEqualsFull(t *testing.T) {
 			if is, should := h.result("identity_customer"), h.result("full_customer"); !slices.Equal(is, should) {
 				rt.Fatalf("step %d (%+v)\ngot\n%s\nwant\n%s", step, got, strings.Join(is, "\n"), strings.Join(should, "\n"))
 			}
-			if got.Values != want.Values || got.Profiles != want.Profiles || got.Born != want.Born || got.Merged != want.Merged || got.Split != want.Split || got.Refused != want.Refused {
+			if got.Values != want.Values || got.Profiles != want.Profiles || got.Born != want.Born || got.Merged != want.Merged || got.Split != want.Split || got.Refused != want.Refused ||
+				got.Unlinked != want.Unlinked || !maps.Equal(got.Ignored, want.Ignored) {
 				rt.Fatalf("step %d: counted %+v, want %+v", step, got, want)
 			}
 		}
 	})
+}
+
+// failing lets so many statements through, and no more.
+type failing struct {
+	warehouse.Warehouse
+	left int
+}
+
+var errCut = errors.New("cut off")
+
+func (f *failing) cut() error {
+	f.left--
+	if f.left < 0 {
+		return errCut
+	}
+	return nil
+}
+
+func (f *failing) Exec(ctx context.Context, s string) (int64, error) {
+	if err := f.cut(); err != nil {
+		return 0, err
+	}
+	return f.Warehouse.Exec(ctx, s)
+}
+
+func (f *failing) Query(ctx context.Context, s string) (warehouse.Rows, error) {
+	if err := f.cut(); err != nil {
+		return nil, err
+	}
+	return f.Warehouse.Query(ctx, s)
+}
+
+func (f *failing) Atomic(ctx context.Context, s ...string) error {
+	if err := f.cut(); err != nil {
+		return err
+	}
+	return f.Warehouse.Atomic(ctx, s...)
+}
+
+// TestIncrementalAfterAFailure cuts builds off after any statement: the next build makes of it what a full one would.
+func TestIncrementalAfterAFailure(t *testing.T) {
+	w := open(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		h := newHistory(t, rt, w)
+		for step := range 2 {
+			if step > 0 {
+				h.pass(rt)
+			}
+			h.spec.AsOf = asOf.AddDate(0, 0, step)
+			b := newBuilder(&failing{w, rapid.IntRange(0, 60).Draw(rt, "statements")}, h.spec)
+			b.most = 2
+			err := b.run(context.Background())
+			b.w = w
+			b.drop(context.Background())
+			if err != nil && !errors.Is(err, errCut) {
+				rt.Fatal(err)
+			}
+			if err != nil {
+				incrementally(t, w, h.spec, finishBelow)
+			}
+			buildWith(t, w, beside(h.spec), finishBelow)
+			if is, should := h.result("identity_customer"), h.result("full_customer"); !slices.Equal(is, should) {
+				rt.Fatalf("step %d\ngot\n%s\nwant\n%s", step, strings.Join(is, "\n"), strings.Join(should, "\n"))
+			}
+		}
+	})
+}
+
+// TestScratchBuildKeepsNothing: a build beside gives what the real one will, and leaves what is kept as it is.
+func TestScratchBuildKeepsNothing(t *testing.T) {
+	w := open(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		h := newHistory(t, rt, w)
+		incrementally(t, w, h.spec, finishBelow)
+		buildWith(t, w, beside(h.spec), finishBelow)
+		h.pass(rt)
+		h.spec.AsOf = asOf.AddDate(0, 0, 1)
+		kept := func() []string {
+			var all []string
+			for _, suffix := range []string{"", "_merges", "_rows", "_components", "_state"} {
+				all = append(all, query(t, w, "SELECT * FROM identity_customer"+suffix)...)
+			}
+			return all
+		}
+		before := kept()
+		scratch, full := h.spec, beside(h.spec)
+		for _, s := range []*Spec{&scratch, &full} { // both beside, from the tables of their own
+			s.Target.Name, s.Merges.Name = "scratch_"+s.Target.Name, "scratch_"+s.Merges.Name
+			exec(t, w, "DROP TABLE IF EXISTS "+s.Target.Name, "DROP TABLE IF EXISTS "+s.Merges.Name)
+		}
+		incrementally(t, w, scratch, finishBelow)
+		buildWith(t, w, full, finishBelow)
+		if is, should := h.result("scratch_identity_customer"), h.result("scratch_full_customer"); !slices.Equal(is, should) {
+			rt.Fatalf("got\n%s\nwant\n%s", strings.Join(is, "\n"), strings.Join(should, "\n"))
+		}
+		if after := kept(); !slices.Equal(after, before) {
+			rt.Fatalf("was\n%s\nis\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
+		}
+	})
+}
+
+// TestWhyEverythingIsRead names what an incremental build would not see.
+func TestWhyEverythingIsRead(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	load(t, w, "t1", []row{{values: [3]string{"1", "a", "x"}, day: 1}, {values: [3]string{"2", "b", "y"}, day: 2}})
+	spec := keeping(customer(allColumns("t1")))
+	expect := func(what, why string) {
+		t.Helper()
+		r, err := Build(context.Background(), w, spec)
+		if err != nil || r.Why != why || r.Incremental != (why == "") {
+			t.Errorf("%s: %+v, %v, want %q", what, r, err, why)
+		}
+	}
+	expect("at first", FirstBuild)
+	expect("again", "")
+	spec.FullRefresh = true
+	expect("asked for", "a full refresh was asked for")
+	spec.FullRefresh = false
+	spec.Entity.Identifiers[2].Limit = 1
+	expect("another limit", "what the entity declares, excludes or decides is not as it was")
+	expect("again", "")
+	exec(t, w, "DELETE FROM identity_customer WHERE value = '2'")
+	expect("a value is gone", "identity_customer is not as the build before left it")
+	expect("again", "")
+	load(t, w, "t1", []row{{values: [3]string{"1", "a", "x"}, day: 1}, {values: [3]string{"3", "a", "z"}, day: 2}})
+	expect("most of it", "6 of 6 values may have moved")
+	exec(t, w, "DROP TABLE identity_customer_state")
+	expect("no state", "no earlier build has kept what it read")
+	spec.Kept = Kept{}
+	expect("nothing kept", "nothing of earlier builds is kept")
 }

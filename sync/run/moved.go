@@ -47,7 +47,10 @@ func (s *Session) tablesOf(kind graph.Kind, name string) []warehouse.Table {
 	case graph.Sync:
 		return n.OfSync(name)
 	case graph.Entity:
-		out := []warehouse.Table{n.Identity(name), n.Merges(name), n.Profiles(name), n.ProfileHistory(name)}
+		out := []warehouse.Table{
+			n.Identity(name), n.Merges(name), n.Profiles(name), n.ProfileHistory(name),
+			n.IdentityRows(name), n.IdentityComponents(name), n.IdentityState(name),
+		}
 		for _, suffix := range config.MatchTables() {
 			out = append(out, identity.PairTable(n.Identity(name), suffix))
 		}
