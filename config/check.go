@@ -257,7 +257,9 @@ func (c *checker) relations(p *Project) {
 	}
 	for _, e := range p.Entities {
 		claim(e.Node, "entity", e.Name, "identity_"+e.Name)
-		claim(e.Node, "entity", e.Name, "identity_"+e.Name+"_merges")
+		for _, suffix := range []string{"_merges", "_rows", "_components", "_state"} {
+			claim(e.Node, "entity", e.Name, "identity_"+e.Name+suffix)
+		}
 		claim(e.Node, "entity", e.Name, "profiles_"+e.Name)
 		for _, m := range e.Match {
 			if m.Pairs() {
@@ -322,6 +324,7 @@ func (c *checker) entity(e *Entity) {
 	c.decisions(e)
 	c.belongs(e)
 	for _, in := range e.Inputs {
+		c.lookback(in)
 		if in.Name == "" && !in.Has("name") {
 			continue // graph says what is wrong with its from:
 		}
@@ -340,6 +343,17 @@ func (c *checker) entity(e *Entity) {
 			c.unique(traits, t.Node, "names", name)
 		}
 		c.trait(t)
+	}
+}
+
+// lookback goes by the time of rows.
+func (c *checker) lookback(in *Input) {
+	switch {
+	case !in.Has("lookback") || !in.good("lookback"):
+	case in.Lookback.Duration <= 0:
+		c.problem(in.Node.At("lookback"), "config.type", "%q wants more than nothing", "lookback").WithHint("lookback: 3 days")
+	case in.At == "":
+		c.problem(in.Node.At("lookback"), "config.lookback", "lookback goes by at, which the input has not").WithHint("at: the column with the time of a row")
 	}
 }
 

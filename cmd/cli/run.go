@@ -58,7 +58,7 @@ func (a *app) failedFlag(cmd *cobra.Command) {
 }
 
 func fullRefreshFlag(cmd *cobra.Command, full *bool) {
-	cmd.Flags().BoolVar(full, "full-refresh", false, "build incremental models anew")
+	cmd.Flags().BoolVar(full, "full-refresh", false, "build incremental models and identities anew")
 }
 
 // syncsToRun is chooseSyncs without the syncs that are paused, unless they are named, and with --failed applied.

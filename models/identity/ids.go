@@ -271,6 +271,12 @@ func (b *builder) swap(ctx context.Context, nodes, refused, ids, moves string) e
 			return err
 		}
 		before, statements = append(before, more...), append(statements, within...)
+	} else {
+		forget, err := b.forget(ctx)
+		if err != nil {
+			return err
+		}
+		statements = append(statements, forget...)
 	}
 	return b.commit(ctx, before, statements, ids, moves)
 }

@@ -46,7 +46,7 @@ func (b *builder) run(ctx context.Context) error {
 	}
 	b.drop(ctx)
 	full := newBuilder(b.w, b.spec)
-	full.finish, full.most = b.finish, b.most
+	full.finish, full.most, full.atOnce = b.finish, b.most, b.atOnce
 	full.result.Why = why
 	*b = *full
 	return b.build(ctx)
@@ -55,6 +55,8 @@ func (b *builder) run(ctx context.Context) error {
 // incremental tells why a full build is needed; "" = it is done.
 func (b *builder) incremental(ctx context.Context) (why string, err error) {
 	switch {
+	case b.comparesPairs():
+		return "rules about pairs of rows reach all of them", nil
 	case !b.keeps():
 		return "nothing of earlier builds is kept", nil
 	case b.spec.FullRefresh:
@@ -165,7 +167,7 @@ func (b *builder) findRegion(ctx context.Context, c *changes) (r *region, why st
 		return nil, "", err
 	}
 	if b.decides("always") {
-		if touched, err = b.withPairs(ctx, touched); err != nil {
+		if touched, err = b.withDecided(ctx, touched); err != nil {
 			return nil, "", err
 		}
 	}
@@ -191,9 +193,9 @@ func (b *builder) findRegion(ctx context.Context, c *changes) (r *region, why st
 	return r, "", err
 }
 
-// withPairs adds the pairs that are always one and have a touched value: such a pair joins components of which one had no value of
+// withDecided adds the pairs that are always one and have a touched value: such a pair joins components of which one had no value of
 // it before.
-func (b *builder) withPairs(ctx context.Context, touched string) (string, error) {
+func (b *builder) withDecided(ctx context.Context, touched string) (string, error) {
 	pairs, err := b.create(ctx, "sides", b.sidesQuery())
 	if err != nil {
 		return "", err

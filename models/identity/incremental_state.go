@@ -15,7 +15,13 @@ import (
 	"github.com/dray-dev/dray/internal/diag"
 )
 
-func (b *builder) keeps() bool { return b.spec.Kept.Rows.Name != "" }
+// keeps tells whether rows are kept. Rules about pairs of rows may bring any two components together, so that there is no part of the
+// graph that could be built alone.
+func (b *builder) keeps() bool { return b.spec.Kept.Rows.Name != "" && !b.comparesPairs() }
+
+func (b *builder) comparesPairs() bool {
+	return slices.ContainsFunc(b.levels, func(l Level) bool { return l.pair })
+}
 
 // writesKept tells whether this build's rows are kept. A scratch build's are not: the tables are those of the real one.
 func (b *builder) writesKept() bool { return b.keeps() && b.spec.Target == b.spec.Prior }
@@ -261,6 +267,18 @@ func (b *builder) countQuery(input int, rows string) string {
 		b.d.Cast(strconv.Itoa(input), warehouse.Int), b.d.Cast("day", warehouse.Text), null, null, b.d.Cast("seen", warehouse.Date), rows)
 }
 
+// forget empties Kept.State, if there is one: it would be taken for what this build has read, which keeps nothing.
+func (b *builder) forget(ctx context.Context) ([]string, error) {
+	if b.spec.Kept.State.Name == "" || b.spec.Target != b.spec.Prior {
+		return nil, nil
+	}
+	there, err := b.w.Exists(ctx, b.spec.Kept.State)
+	if err != nil || !there {
+		return nil, err
+	}
+	return []string{b.d.Empty(b.spec.Kept.State)}, nil
+}
+
 // keepAll keeps what a full build has read.
 func (b *builder) keepAll(ctx context.Context, nodes, refused, ids string) (before, within []string, err error) {
 	turned := "0"
@@ -422,12 +440,11 @@ WHERE o.k IS NULL OR o.n <> f.n`, fresh, kept))
 		if n[0] == 0 {
 			continue
 		}
-		query, levels, err := b.stageQuery(r, within+" AND "+r.key+" IN (SELECT k FROM "+come+")")
+		query, s, err := b.stageQuery(r, within+" AND "+r.key+" IN (SELECT k FROM "+come+")")
 		if err != nil {
 			return nil, err
 		}
-		s, err := b.stageRows(ctx, fmt.Sprintf("in%d", r.number), r, query, levels)
-		if err != nil {
+		if err := b.stageRows(ctx, r, query, &s); err != nil {
 			return nil, err
 		}
 		c.stages = append(c.stages, s)

@@ -49,25 +49,25 @@ func incrementally(t testing.TB, w warehouse.Warehouse, spec Spec, finish int64)
 	return b.result
 }
 
-// person is a row with a family name, by which a match rule joins.
-type person struct {
+// visitor is a row with a family name, by which a match rule joins.
+type visitor struct {
 	row
 	family string
 }
 
-func drawPerson(t *rapid.T, name string, newest int) person {
+func drawVisitor(t *rapid.T, name string, newest int) visitor {
 	value := rapid.SampledFrom([]string{"", "", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j"})
-	return rapid.Custom(func(t *rapid.T) person {
-		return person{
+	return rapid.Custom(func(t *rapid.T) visitor {
+		return visitor{
 			row:    row{values: [3]string{value.Draw(t, "user"), value.Draw(t, "email"), value.Draw(t, "anon")}, day: rapid.IntRange(0, newest).Draw(t, "day")},
 			family: rapid.SampledFrom([]string{"", "", "", "Holm", "Lund", "lund"}).Draw(t, "family"),
 		}
 	}).Draw(t, name)
 }
 
-func loadPeople(t testing.TB, w warehouse.Warehouse, table string, people []person) {
+func loadVisitors(t testing.TB, w warehouse.Warehouse, table string, visitors []visitor) {
 	values := []string{"(NULL, NULL, NULL, NULL, NULL)"}
-	for _, p := range people {
+	for _, p := range visitors {
 		day, family := "NULL", "NULL"
 		if p.day > 0 {
 			day = fmt.Sprintf("TIMESTAMP '2025-01-%02d 10:00:00'", p.day)
@@ -86,7 +86,7 @@ type history struct {
 	*testing.T
 	w        warehouse.Warehouse
 	spec     Spec
-	tables   [3][]person
+	tables   [3][]visitor
 	day      int
 	lookback int // days; 0 = a row of any age may be corrected
 	bad      []string
@@ -111,7 +111,7 @@ func newHistory(t *testing.T, rt *rapid.T, w warehouse.Warehouse) *history {
 	h.spec = keeping(h.spec)
 	for i := range h.tables {
 		for range rapid.IntRange(0, 10).Draw(rt, "rows") {
-			h.tables[i] = append(h.tables[i], drawPerson(rt, "row", h.day))
+			h.tables[i] = append(h.tables[i], drawVisitor(rt, "row", h.day))
 		}
 	}
 	h.load()
@@ -120,7 +120,7 @@ func newHistory(t *testing.T, rt *rapid.T, w warehouse.Warehouse) *history {
 
 func (h *history) load() {
 	for i, rows := range h.tables {
-		loadPeople(h, h.w, fmt.Sprintf("t%d", i+1), rows)
+		loadVisitors(h, h.w, fmt.Sprintf("t%d", i+1), rows)
 	}
 	bad := []string{"SELECT 'nobody@x.dk' AS mail"}
 	for _, v := range h.bad {
@@ -130,7 +130,7 @@ func (h *history) load() {
 }
 
 // old tells whether a row of t1 is one that the lookback leaves out.
-func (h *history) old(table int, p person) bool {
+func (h *history) old(table int, p visitor) bool {
 	if table != 0 || h.lookback == 0 || p.day == 0 {
 		return false
 	}
@@ -144,7 +144,7 @@ func (h *history) old(table int, p person) bool {
 // pass lets a day go by: rows come (late ones too), go, or are corrected. It tells whether the rules themselves have changed.
 func (h *history) pass(rt *rapid.T) (ruled bool) {
 	h.day++
-	before := [3][]person{}
+	before := [3][]visitor{}
 	for i := range h.tables {
 		before[i] = slices.Clone(h.tables[i])
 	}
@@ -154,18 +154,18 @@ func (h *history) pass(rt *rapid.T) (ruled bool) {
 		kind := rapid.SampledFrom([]string{"come", "come", "late", "go", "correct"}).Draw(rt, "kind")
 		switch {
 		case kind == "come":
-			p := drawPerson(rt, "row", h.day)
+			p := drawVisitor(rt, "row", h.day)
 			p.day = h.day
 			h.tables[i] = append(rows, p)
 		case kind == "late":
-			h.tables[i] = append(rows, drawPerson(rt, "row", h.day))
+			h.tables[i] = append(rows, drawVisitor(rt, "row", h.day))
 		case len(rows) == 0:
 		case kind == "go":
 			n := rapid.IntRange(0, len(rows)-1).Draw(rt, "row")
 			h.tables[i] = slices.Delete(slices.Clone(rows), n, n+1)
 		default:
 			n := rapid.IntRange(0, len(rows)-1).Draw(rt, "row")
-			p := drawPerson(rt, "row", h.day)
+			p := drawVisitor(rt, "row", h.day)
 			if h.lookback > 0 {
 				p.day = rows[n].day
 			}
@@ -185,11 +185,11 @@ func (h *history) pass(rt *rapid.T) (ruled bool) {
 }
 
 // countable takes back what a lookback does not see: a change of rows older than it that leaves their number as it was.
-func (h *history) countable(before, after []person) []person {
+func (h *history) countable(before, after []visitor) []visitor {
 	now := h.tables[0]
 	h.tables[0] = before
 	defer func() { h.tables[0] = now }()
-	of := func(rows []person, day int) (out []person) {
+	of := func(rows []visitor, day int) (out []visitor) {
 		for _, p := range rows {
 			if p.day == day {
 				out = append(out, p)
@@ -197,10 +197,10 @@ func (h *history) countable(before, after []person) []person {
 		}
 		return out
 	}
-	var out []person
+	var out []visitor
 	for day := 0; day <= h.day; day++ {
 		was, is := of(before, day), of(after, day)
-		if h.old(0, person{row: row{day: day}}) && len(was) == len(is) {
+		if h.old(0, visitor{row: row{day: day}}) && len(was) == len(is) {
 			is = was
 		}
 		out = append(out, is...)
@@ -228,7 +228,7 @@ func TestIncrementalEqualsFull(t *testing.T) {
 			}
 			h.spec.AsOf = asOf.AddDate(0, 0, step)
 			got := incrementally(t, w, h.spec, finish)
-			want := buildWith(t, w, beside(h.spec), finish)
+			want := buildWith(t, w, beside(h.spec), finish, decideAtOnce)
 			if got.Incremental != (step > 0 && !ruled) {
 				rt.Fatalf("step %d: incremental %v, rules changed %v: %s", step, got.Incremental, ruled, got.Why)
 			}
@@ -301,7 +301,7 @@ func TestIncrementalAfterAFailure(t *testing.T) {
 			if err != nil {
 				incrementally(t, w, h.spec, finishBelow)
 			}
-			buildWith(t, w, beside(h.spec), finishBelow)
+			buildWith(t, w, beside(h.spec), finishBelow, decideAtOnce)
 			if is, should := h.result("identity_customer"), h.result("full_customer"); !slices.Equal(is, should) {
 				rt.Fatalf("step %d\ngot\n%s\nwant\n%s", step, strings.Join(is, "\n"), strings.Join(should, "\n"))
 			}
@@ -315,7 +315,7 @@ func TestScratchBuildKeepsNothing(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		h := newHistory(t, rt, w)
 		incrementally(t, w, h.spec, finishBelow)
-		buildWith(t, w, beside(h.spec), finishBelow)
+		buildWith(t, w, beside(h.spec), finishBelow, decideAtOnce)
 		h.pass(rt)
 		h.spec.AsOf = asOf.AddDate(0, 0, 1)
 		kept := func() []string {
@@ -332,7 +332,7 @@ func TestScratchBuildKeepsNothing(t *testing.T) {
 			exec(t, w, "DROP TABLE IF EXISTS "+s.Target.Name, "DROP TABLE IF EXISTS "+s.Merges.Name)
 		}
 		incrementally(t, w, scratch, finishBelow)
-		buildWith(t, w, full, finishBelow)
+		buildWith(t, w, full, finishBelow, decideAtOnce)
 		if is, should := h.result("scratch_identity_customer"), h.result("scratch_full_customer"); !slices.Equal(is, should) {
 			rt.Fatalf("got\n%s\nwant\n%s", strings.Join(is, "\n"), strings.Join(should, "\n"))
 		}
@@ -370,6 +370,12 @@ func TestWhyEverythingIsRead(t *testing.T) {
 	expect("most of it", "6 of 6 values may have moved")
 	exec(t, w, "DROP TABLE identity_customer_state")
 	expect("no state", "no earlier build has kept what it read")
+	expect("again", "")
+	pairs := &config.Match{Name: "alike", Block: []config.Strings{{"mail"}}, Compare: []*config.Comparison{{Column: "anon", JaroWinkler: config.Numbers{0.9}}}}
+	spec.Entity.Match = []*config.Match{pairs}
+	expect("pairs", "rules about pairs of rows reach all of them")
+	spec.Entity.Match = nil
+	expect("no pairs any more", "no earlier build has kept what it read")
 	spec.Kept = Kept{}
 	expect("nothing kept", "nothing of earlier builds is kept")
 }
