@@ -78,16 +78,8 @@ func peopleSum(n build.NodeResult) string {
 		return ""
 	}
 	var out string
-	switch {
-	case i.Incremental && i.Read == 0:
-		out = ", nothing new"
-	case i.Incremental:
-		out = ", " + plural(i.Read, "changed row") + " read"
-	case i.Why != "" && i.Why != identity.FirstBuild:
-		out = ", everything read: " + i.Why
-	}
 	if i.Merged+i.Split > 0 {
-		out += fmt.Sprintf(", %s merged into others, %s split off", count(i.Merged), count(i.Split))
+		out = fmt.Sprintf(", %s merged into others, %s split off", count(i.Merged), count(i.Split))
 	}
 	var ignored []string
 	for _, name := range slices.Sorted(maps.Keys(i.Ignored)) {
@@ -98,6 +90,14 @@ func peopleSum(n build.NodeResult) string {
 	}
 	if i.Unlinked > 0 {
 		out += ", " + plural(i.Unlinked, "row") + " without identifier"
+	}
+	switch {
+	case i.Incremental && i.Read == 0:
+		out += ", nothing new"
+	case i.Incremental:
+		out += ", " + plural(i.Read, "changed row") + " read"
+	case i.Why != "" && i.Why != identity.FirstBuild:
+		out += ", everything read: " + i.Why
 	}
 	return out
 }

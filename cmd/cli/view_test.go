@@ -217,7 +217,7 @@ func TestDrawBuild(t *testing.T) {
   orders_clean  model    12,345  0.50 s  ok, 1 test passed
   recent        model         –  12.0 s  failed, 1 of 2 tests failed
   vips          segment       –  0.00 s  skipped because of model.recent
-  person        entity        7  1.00 s  ok, 1,500 changed rows read, 3 merged into others, 1 split off, ignored: 1 email, 1,200 phone, 2 rows without identifier
+  person        entity        7  1.00 s  ok, 3 merged into others, 1 split off, ignored: 1 email, 1,200 phone, 2 rows without identifier, 1,500 changed rows read
 
 2 nodes built, 1 failed, 1 skipped in 13.5 s
 `

@@ -82,8 +82,9 @@ type builder struct {
 	spec   Spec
 	finish int64   // edges
 	atOnce int64   // disputed values
-	most   float64 // share of the values; where more may have moved, everything is built
-	seed   int     // of the surrogates; raised when two values share one
+	most   float64 // share of the values; where more may have moved, and more than few, everything is built
+	few    int64
+	seed   int // of the surrogates; raised when two values share one
 
 	levels []Level
 	stages []stage
@@ -105,7 +106,7 @@ func newBuilder(w warehouse.Warehouse, spec Spec) *builder {
 	}
 	levels = withPairs(levels)
 	return &builder{
-		w: w, d: w.Dialect(), spec: spec, levels: levels, finish: finishBelow, atOnce: decideAtOnce, most: fullAbove,
+		w: w, d: w.Dialect(), spec: spec, levels: levels, finish: finishBelow, atOnce: decideAtOnce, most: fullAbove, few: fewValues,
 		values: map[int]string{}, result: Result{Ignored: map[string]int64{}},
 	}
 }

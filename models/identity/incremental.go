@@ -27,6 +27,9 @@ const FirstBuild = "it is the first build"
 // fullAbove is the share of the values above which a full build costs less than changing a part of the tables.
 const fullAbove = 0.2
 
+// fewValues are built alone however many there are.
+const fewValues = 10_000
+
 // region is the part of the graph that an incremental build makes anew.
 type region struct {
 	values string // table of its values as the build before knew them, and of those that are new: (h)
@@ -46,7 +49,7 @@ func (b *builder) run(ctx context.Context) error {
 	}
 	b.drop(ctx)
 	full := newBuilder(b.w, b.spec)
-	full.finish, full.most, full.atOnce = b.finish, b.most, b.atOnce
+	full.finish, full.atOnce = b.finish, b.atOnce
 	full.result.Why = why
 	*b = *full
 	return b.build(ctx)
@@ -183,7 +186,7 @@ func (b *builder) findRegion(ctx context.Context, c *changes) (r *region, why st
 	if err != nil {
 		return nil, "", err
 	}
-	if float64(n[0]) > b.most*float64(n[1]) {
+	if n[0] > b.few && float64(n[0]) > b.most*float64(n[1]) {
 		return nil, fmt.Sprintf("%d of %d values may have moved", n[0], n[1]), nil
 	}
 	b.result.Touched = n[0]

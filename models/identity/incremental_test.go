@@ -41,7 +41,7 @@ func dropAll(t testing.TB, w warehouse.Warehouse) {
 // incrementally builds however much of the graph a change touches, as a small test's changes touch most of it.
 func incrementally(t testing.TB, w warehouse.Warehouse, spec Spec, finish int64) Result {
 	b := newBuilder(w, spec)
-	b.finish, b.most = finish, 2
+	b.finish = finish
 	defer b.drop(context.Background())
 	if err := b.run(context.Background()); err != nil {
 		t.Fatal(err)
@@ -291,7 +291,6 @@ func TestIncrementalAfterAFailure(t *testing.T) {
 			}
 			h.spec.AsOf = asOf.AddDate(0, 0, step)
 			b := newBuilder(&failing{w, rapid.IntRange(0, 60).Draw(rt, "statements")}, h.spec)
-			b.most = 2
 			err := b.run(context.Background())
 			b.w = w
 			b.drop(context.Background())
@@ -350,7 +349,11 @@ func TestWhyEverythingIsRead(t *testing.T) {
 	spec := keeping(customer(allColumns("t1")))
 	expect := func(what, why string) {
 		t.Helper()
-		r, err := Build(context.Background(), w, spec)
+		b := newBuilder(w, spec)
+		b.few = 1
+		defer b.drop(context.Background())
+		err := b.run(context.Background())
+		r := b.result
 		if err != nil || r.Why != why || r.Incremental != (why == "") {
 			t.Errorf("%s: %+v, %v, want %q", what, r, err, why)
 		}
@@ -371,7 +374,7 @@ func TestWhyEverythingIsRead(t *testing.T) {
 	exec(t, w, "DROP TABLE identity_customer_state")
 	expect("no state", "no earlier build has kept what it read")
 	expect("again", "")
-	pairs := &config.Match{Name: "alike", Block: []config.Strings{{"mail"}}, Compare: []*config.Comparison{{Column: "anon", JaroWinkler: config.Numbers{0.9}}}}
+	pairs := &config.Match{Name: "alike", Block: []config.Strings{{"mail"}}, Compare: []*config.Comparison{{Column: "anon", EditDistance: config.Numbers{1}}}}
 	spec.Entity.Match = []*config.Match{pairs}
 	expect("pairs", "rules about pairs of rows reach all of them")
 	spec.Entity.Match = nil
