@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/dray-dev/dray/connectors/warehouse"
@@ -125,11 +126,34 @@ func (c bigQuery) before(sql string) (string, error) {
 			schema := out[len(out)-2]
 			out = append(out[:len(out)-2], token{other, "(SELECT table_schema, table_name, table_type FROM carry_tables WHERE LOWER(table_schema) = LOWER('" + strings.Trim(schema.s, "`") + "'))"})
 			i += 2
+		case t.kind == text && !at(tokens, i-1).is("r") && !at(tokens, i-1).is("b"):
+			out = append(out, token{text, unescaped(t.s)})
 		default:
 			out = append(out, t)
 		}
 	}
 	return join(out), nil
+}
+
+var escapes = regexp.MustCompile(`\\(?:u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-3][0-7]{2}|.)`)
+
+// unescaped is a literal text without the escapes that the transpiler leaves as they are: a character's number.
+func unescaped(literal string) string {
+	return escapes.ReplaceAllStringFunc(literal, func(e string) string {
+		base := 16
+		switch {
+		case e[1] >= '0' && e[1] <= '3':
+			base = 8
+			e = "\\u" + e[1:]
+		case e[1] != 'u' && e[1] != 'U' || len(e) < 6:
+			return e
+		}
+		n, err := strconv.ParseInt(e[2:], base, 32)
+		if c := rune(n); err == nil && c >= ' ' && c != '\'' && c != '"' && c != '\\' {
+			return string(c)
+		}
+		return fmt.Sprintf(`\x%02x`, n)
+	})
 }
 
 var digits = regexp.MustCompile(`[0-9]+`)

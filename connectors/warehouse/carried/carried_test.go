@@ -46,6 +46,8 @@ func TestRulesOfBigQuery(t *testing.T) {
 		{"offset", "SELECT ARRAY_AGG(STRUCT(v AS v) ORDER BY o DESC LIMIT 1)[SAFE_OFFSET(0)].v FROM (SELECT 'a' AS v, 1 AS o UNION ALL SELECT 'b', 2) AS t", "b"},
 		{"null order", "SELECT STRING_AGG(v, ',' ORDER BY o) FROM (SELECT 'a' AS v, 1 AS o UNION ALL SELECT 'b', NULL) AS t", "b,a"},
 		{"escapes", `SELECT 'it\'s a\\b\n'`, "it's a\\b\n"},
+		{"escapes", `SELECT '\u00e9\U0001F600\101\x42\t\\u00e9\\101\u0027\047'`, "é😀AB\t\\u00e9\\101''"},
+		{"escapes", `SELECT r'\u00e9\n'`, `\u00e9\n`},
 	} {
 		t.Run(c.rule, func(t *testing.T) {
 			rows, err := w.Query(t.Context(), c.query)
