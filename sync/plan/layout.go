@@ -307,7 +307,7 @@ func (l *Layout) hash() string { return l.Dialect.Quote("hash") }
 func (l *Layout) hashed(i int) bool { f := l.Sync.Fields[i]; return f.Trigger && f.Write != "on_add" }
 
 func (l *Layout) keyHash(destKey string) string {
-	return l.Dialect.Hash(fmt.Sprint(l.Salt), destKey)
+	return l.Dialect.Hash(fmt.Sprint(l.Salt), l.comparable(destKey, l.DestKey)) // no salt tells apart what the engine gives one hash
 }
 
 // special tells whether some field's effective value differs from its new one.
@@ -380,6 +380,9 @@ func (l *Layout) HashVersion() string {
 	var b strings.Builder
 	b.WriteString(l.Dialect.HashVersion())
 	fmt.Fprintf(&b, " %s", l.DestKey.Type)
+	if l.comparable("k", l.DestKey) != "k" {
+		b.WriteString(" apart")
+	}
 	for i, c := range l.Fields {
 		if l.hashed(i) && l.Sync.Mode != destination.Insert {
 			fmt.Fprintf(&b, " %q:%s", c.Column, c.Type)

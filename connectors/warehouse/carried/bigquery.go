@@ -23,6 +23,7 @@ import (
 //   - safe_cast: SAFE_CAST was left as it is where it is an argument of a function.
 //   - offset: [SAFE_OFFSET(n)] was left as it is before a field; LIMIT 1 in an ARRAY_AGG of which only the first element is taken is
 //     left out, for DuckDB has none there.
+//   - escapes: a character by its number (\u, \U, octal) was left as it is written.
 //   - insert row: INSERT ROW of a MERGE is INSERT to DuckDB.
 //   - information_schema: the catalogue of a dataset is DuckDB's, of that schema.
 //   - null order: NULL is the least value unless said otherwise; a setting of DuckDB.
