@@ -69,7 +69,7 @@ func (p *Program) accepted(expr string, written []string) string {
 	for _, v := range written {
 		values = append(values, d.Text(v))
 		if f, err := strconv.ParseFloat(v, 64); err == nil && !math.IsInf(f, 0) && !math.IsNaN(f) {
-			numbers = append(numbers, strconv.FormatFloat(f, 'f', -1, 64))
+			numbers = append(numbers, d.Value(f))
 		}
 	}
 	if len(numbers) == 0 {

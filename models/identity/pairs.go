@@ -175,7 +175,7 @@ func (b *builder) measureBlocks(ctx context.Context, p *pairing) error {
 	parts := make([]string, len(p.record.blocks))
 	for j := range parts {
 		whole := func(expr string) string { return "coalesce(CAST(" + expr + " AS " + b.bigint() + "), 0)" }
-		parts[j] = fmt.Sprintf("SELECT %d AS j, count(*) AS keys, %s AS records, %s AS pairs, %s AS largest, count(CASE WHEN n > %d THEN 1 END) AS over FROM (%s) AS s",
+		parts[j] = fmt.Sprintf("SELECT %d AS j, count(*) AS keys, %s AS records, %s AS pairs, %s AS largest, count(CASE WHEN n > %d THEN 1 END) AS beyond FROM (%s) AS s",
 			j, whole("sum(n)"), whole("sum("+b.d.IntDiv("n * (n - 1)", 2)+")"), whole("max(n)"), most, sizes(j))
 	}
 	var problems diag.List

@@ -132,7 +132,7 @@ func TestHistory(t *testing.T) {
 			for i := range facts {
 				facts[i] = []any{maybe(rt, "n", 1, 2), maybe(rt, "s", "a", "b")}
 			}
-			both := &config.Trait{Name: "both", SQL: "n || s", History: true}
+			both := &config.Trait{Name: "both", SQL: "case n when 1 then '1' || s when 2 then '2' || s end", History: true}
 			n := latest("n")
 			n.History = true
 			spec := people(t, w, []string{"n INTEGER", "s VARCHAR"}, facts, n, latest("s"), both)
