@@ -39,7 +39,7 @@ func (n Names) Merges(entity string) warehouse.Table {
 	return n.table("identity_" + entity + "_merges")
 }
 
-// IdentityRows, IdentityComponents and IdentityState hold what the build of an entity's identities has read, for the next one.
+// IdentityRows holds, with IdentityComponents and IdentityState, what the build of an entity's identities has read, for the next one.
 func (n Names) IdentityRows(entity string) warehouse.Table {
 	return n.table("identity_" + entity + "_rows")
 }
