@@ -137,9 +137,7 @@ func CreateMissing(d interface{ Table(t Table) string }, t Table, columns []stri
 }
 
 // DropSchema is Dialect.DropSchema where schemas are nobody's to be given.
-func DropSchema(d interface {
-	Quote(identifier string) string
-}, schema string) string {
+func DropSchema(d Dialect, schema string) string {
 	return "DROP SCHEMA IF EXISTS " + d.Quote(schema) + " CASCADE"
 }
 

@@ -26,7 +26,7 @@ import (
 	"github.com/dray-dev/dray/internal/pgtest"
 )
 
-var server pgtest.Server //nolint:gochecknoglobals // one server for the package's tests
+var server pgtest.Server
 
 func TestMain(m *testing.M) { os.Exit(server.Main(m)) }
 
@@ -80,8 +80,8 @@ func listen(t *testing.T, handle func(net.Conn)) (host, port string) {
 				return
 			}
 			go func() {
-				defer c.Close()
 				handle(c)
+				_ = c.Close()
 			}()
 		}
 	}()
@@ -105,9 +105,9 @@ func relay(t *testing.T, database string) (host, port string) {
 		if err != nil {
 			return
 		}
-		defer s.Close()
 		go func() { _, _ = io.Copy(s, c); _ = s.Close() }()
 		_, _ = io.Copy(c, s)
+		_ = s.Close()
 	})
 }
 
@@ -250,7 +250,7 @@ func TestCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close()
+	defer func() { _ = w.Close() }()
 	table := func(schema, name string) warehouse.Table { return warehouse.Table{Schema: schema, Name: name} }
 	changed := []warehouse.Table{table("dray", "meta")}
 	read := []warehouse.Table{table("raw", "open"), table("raw", "shut"), table("hidden", "away"), table("hidden", "too"), table("raw", "gone"), table("nowhere", "x")}
@@ -259,7 +259,7 @@ func TestCheck(t *testing.T) {
 		t.Errorf("the account is %q", account)
 	}
 	var hints, messages []string
-	if list, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the list itself
+	if list, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, problem := range list.Unwrap() {
 			var e *diag.Error
 			if !errors.As(problem, &e) || e.Kind.ExitCode() != 1 {

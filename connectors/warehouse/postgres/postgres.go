@@ -194,34 +194,34 @@ func (w *Warehouse) prepare(ctx context.Context) error {
 // openError is why there is no connection. The server's and the driver's texts name user and host, never the password.
 func openError(err error) error {
 	e := &diag.Error{Kind: diag.Failed, Code: "warehouse.open", Msg: "connecting to PostgreSQL"}
-	e.Err, e.Hint = reason(err)
+	e.Hint, e.Err = reason(err)
 	return e
 }
 
 const where = "check host, port and that the server takes connections from here"
 
 // reason says in one line why a connection was not made, and the way out.
-func reason(err error) (cause error, hint string) {
+func reason(err error) (hint string, cause error) {
 	var pe *pgconn.PgError
 	var dns *net.DNSError
 	var dial *net.OpError
 	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &pe):
-		return errors.New(pe.Message), hintOf(pe)
+		return hintOf(pe), errors.New(pe.Message)
 	case errors.As(err, &dns):
-		return errors.New("the host is not known"), "check host of warehouse: in dray.yaml"
+		return "check host of warehouse: in dray.yaml", errors.New("the host is not known")
 	case errors.As(err, &certificate):
-		return fmt.Errorf("the server's certificate is not trusted: %w", certificate.Err),
-			"name the authority that signed it: url with sslrootcert=FILE, and the host as the certificate has it; sslmode: require encrypts without looking at it"
+		return "name the authority that signed it: url with sslrootcert=FILE, and the host as the certificate has it; sslmode: require encrypts without looking at it",
+			fmt.Errorf("the server's certificate is not trusted: %w", certificate.Err)
 	case strings.Contains(err.Error(), "server refused TLS connection"):
-		return errors.New("the server has no TLS"), "turn ssl on in PostgreSQL; or, where the network is trusted, sslmode: disable"
+		return "turn ssl on in PostgreSQL; or, where the network is trusted, sslmode: disable", errors.New("the server has no TLS")
 	case errors.As(err, &dial) && dial.Timeout(), pgconn.Timeout(err):
-		return errors.New("the server does not answer"), where
+		return where, errors.New("the server does not answer")
 	case errors.As(err, &dial) && dial.Addr != nil:
-		return fmt.Errorf("%s: %s", dial.Addr, lastOf(dial.Err)), where
+		return where, fmt.Errorf("%s: %s", dial.Addr, lastOf(dial.Err))
 	}
-	return errors.New(strings.Join(strings.Fields(lastOf(err)), " ")), where
+	return where, errors.New(strings.Join(strings.Fields(lastOf(err)), " "))
 }
 
 // hintOf is what to do about the server's refusal of a connection.
