@@ -7,6 +7,7 @@ import (
 
 	"github.com/dray-dev/dray/connectors/destination"
 	"github.com/dray-dev/dray/connectors/registry"
+	"github.com/dray-dev/dray/internal/diag"
 	"github.com/dray-dev/dray/models/graph"
 	"github.com/dray-dev/dray/sync/alert"
 	"github.com/dray-dev/dray/sync/report"
@@ -85,6 +86,11 @@ func (a *app) with(ctx context.Context, work func(*run.Session) error) (err erro
 		return err
 	}
 	s, err := run.OpenPrepared(ctx, p, a.deps(), o)
+	if busy(err) { // perhaps with a serve that has begun meanwhile, and was not listening yet
+		if done, err := a.forward(ctx, p); done {
+			return err
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -95,6 +101,11 @@ func (a *app) with(ctx context.Context, work func(*run.Session) error) (err erro
 		}
 	}()
 	return work(s)
+}
+
+func busy(err error) bool {
+	var e *diag.Error
+	return errors.As(err, &e) && e.Code == "warehouse.busy"
 }
 
 // withState opens the control state alone; where a live serve has it, that does the command.

@@ -70,12 +70,20 @@ func TestKilledServe(t *testing.T) {
 // ended are the runs of a sync that have ended so, as the command line tells beside a serve.
 func (h *hunted) ended(sync, status string) int {
 	h.t.Helper()
-	cmd := exec.CommandContext(h.t.Context(), "dray", "runs", sync, "--limit", "1000", "--output", "json")
-	cmd.Dir, cmd.Env = h.dir, append(append(cmd.Environ(), "HOOK="+h.store.URL), h.env...)
-	out, err := cmd.Output()
-	if err != nil {
-		h.t.Fatalf("dray runs: %v\n%s", err, out)
-	}
+	var out []byte
+	waitFor(h.t, "an answer of dray runs", func() bool {
+		cmd := exec.CommandContext(h.t.Context(), "dray", "runs", sync, "--limit", "1000", "--output", "json")
+		cmd.Dir, cmd.Env = h.dir, append(append(cmd.Environ(), "HOOK="+h.store.URL), h.env...)
+		said, err := cmd.Output()
+		if cmd.ProcessState.ExitCode() == 5 { // the serve has opened the file, and does not listen yet
+			return false
+		}
+		if err != nil {
+			h.t.Fatalf("dray runs: %v\n%s", err, said)
+		}
+		out = said
+		return true
+	})
 	var runs []struct{ Status string }
 	if err := json.Unmarshal(out, &runs); err != nil {
 		h.t.Fatal(err)
