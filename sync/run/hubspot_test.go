@@ -13,9 +13,9 @@ import (
 	"github.com/dray-dev/dray/connectors/standin"
 )
 
-// hubspotProject delivers raw.people to HubSpot's stand-in: contacts by e-mail, and members of a list by the contacts' record ids.
-func hubspotProject(t *testing.T, via string) (*project, standin.StandIn) {
-	var hub standin.StandIn
+// hubspotStandIn serves HubSpot's stand-in, without limits, until the test ends.
+func hubspotStandIn(t *testing.T) (hub standin.StandIn, url string) {
+	t.Helper()
 	for _, e := range registry.Destinations() {
 		if e.Connector.Spec().Type == "hubspot" {
 			hub = e.StandIn()
@@ -24,6 +24,12 @@ func hubspotProject(t *testing.T, via string) (*project, standin.StandIn) {
 	hub.Core().Limit(standin.Limit{}, nil)
 	srv := httptest.NewServer(hub.Handler())
 	t.Cleanup(srv.Close)
+	return hub, srv.URL
+}
+
+// hubspotProject delivers raw.people to HubSpot's stand-in: contacts by e-mail, and members of a list by the contacts' record ids.
+func hubspotProject(t *testing.T, via string) (*project, standin.StandIn) {
+	hub, url := hubspotStandIn(t)
 	p := newProject(t, fmt.Sprintf(`
 name: crm
 version: 1
@@ -52,7 +58,7 @@ syncs:
     fields: {firstname: name}
     on_remove: delete
     guard: {max_removes: 100%%}
-`, srv.URL, via), nil)
+`, url, via), nil)
 	p.env["TOKEN"] = "pat-secret"
 	p.exec("CREATE SCHEMA raw", "CREATE TABLE raw.people (id BIGINT, email VARCHAR, name VARCHAR, n INTEGER)",
 		"INSERT INTO raw.people SELECT i, 'U' || i || '@Example.com', 'name ' || i, i FROM range(10) t(i)")

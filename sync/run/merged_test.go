@@ -2,27 +2,16 @@ package run_test
 
 import (
 	"fmt"
-	"net/http/httptest"
 	"slices"
 	"testing"
 
-	"github.com/dray-dev/dray/connectors/registry"
-	"github.com/dray-dev/dray/connectors/standin"
 	"github.com/dray-dev/dray/sync/report"
 )
 
 // profilesProject delivers the people of raw.seen who are members as contacts to HubSpot's stand-in.
 func profilesProject(t *testing.T) *project {
 	t.Helper()
-	var hub standin.StandIn
-	for _, e := range registry.Destinations() {
-		if e.Connector.Spec().Type == "hubspot" {
-			hub = e.StandIn()
-		}
-	}
-	hub.Core().Limit(standin.Limit{}, nil)
-	srv := httptest.NewServer(hub.Handler())
-	t.Cleanup(srv.Close)
+	_, url := hubspotStandIn(t)
 	p := newProject(t, fmt.Sprintf(`
 name: crm
 version: 1
@@ -48,7 +37,7 @@ syncs:
     fields: {firstname: first_name}
     on_remove: delete
     guard: {max_removes: 100%%}
-`, srv.URL), nil)
+`, url), nil)
 	p.env["TOKEN"] = "pat-secret"
 	p.exec("CREATE SCHEMA raw", "CREATE TABLE raw.seen (account VARCHAR, email VARCHAR, name VARCHAR, member INTEGER, seen_at TIMESTAMP)")
 	return p

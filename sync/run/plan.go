@@ -119,10 +119,7 @@ const profilesShown = 3
 
 // moving says what became of the ids of the profiles that a sync delivers, in the scratch build; nil where it delivers none.
 func (s *Session) moving(ctx context.Context, prog *compile.Program, built build.Result, c *compile.Sync) (*report.Identity, error) {
-	entity := c.Config.Entity
-	if c.Config.Segment != "" {
-		entity = s.Graph.Node(graph.Segment, c.Config.Segment).Segment.Entity
-	}
+	entity := s.entityOf(c)
 	n, ok := built.Node(graph.MakeID(graph.Entity, entity))
 	if !ok || n.Identity == nil {
 		return nil, nil
